@@ -1,0 +1,6 @@
+"""``python -m stillframe``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()
