@@ -62,6 +62,8 @@ class FileRole(StrEnum):
     """Takes the writes that come after the VM snapshot."""
     CONFIG = "config"
     """The VM's home: configuration, NVRAM, snapshot state."""
+    LIVE = "live"
+    """A disk that no VM snapshot holds still (independent): the guest goes on writing to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +77,28 @@ class FileLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class RawDevice:
+    """The device behind a raw device mapping.
+
+    ``held`` says whether a VM snapshot holds it still: in virtual compatibility mode it does, in
+    physical mode the guest goes on writing to it.
+    """
+
+    disk_key: int
+    device: DeviceIdentity
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VmLocation:
     """Where a VM lies at the moment of the answer that carries this.
 
-    ``raw_devices`` maps the key of every raw device mapping to the device behind it.
+    ``files`` are all files of the VM, those of raw device mappings (pointers) included;
+    ``raw_devices`` are the devices behind the mappings.
     """
 
     files: tuple[FileLocation, ...]
-    raw_devices: tuple[tuple[int, DeviceIdentity], ...] = ()
+    raw_devices: tuple[RawDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +147,16 @@ class VmSnapshotState:
     """What a VM's snapshots look like now.
 
     ``snapshots`` are all of them, foreign ones included (their tag is their name);
-    ``needs_consolidation`` says that delta files are left without a snapshot above them.
+    ``needs_consolidation`` says that delta files are left without a snapshot above them;
+    ``operation_running`` whether some operation on the VM is queued or under way, None when the
+    driver cannot tell. A tag that is not listed while nothing runs will never appear.
     """
 
     vm_id: VmId
     location: VmLocation
     snapshots: tuple[VmSnapshotRef, ...]
     needs_consolidation: bool = False
+    operation_running: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

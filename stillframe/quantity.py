@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
@@ -29,16 +31,18 @@ BYTES |= {f"{prefix}iB": 1024 ** (i + 1) for i, prefix in enumerate("KMGTP")}
 _NUMBER_AND_UNIT = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]+)\s*$")
 
 
-def _parse(value: object, units: dict[str, float] | dict[str, int], kind: str) -> float:
+def _parse(value: object, units: Mapping[str, float], kind: str) -> Fraction | float:
     if isinstance(value, bool) or not isinstance(value, str):
         raise ValueError(f"{value!r} is not a {kind}; write it with a unit, one of {_names(units)}")
     match = _NUMBER_AND_UNIT.match(value)
     if match is None or match[2] not in units:
         raise ValueError(f"{value!r} is not a {kind}; use a number and one of {_names(units)}")
-    return float(match[1]) * units[match[2]]
+    factor = units[match[2]]
+    # Bytes stay exact beyond 2**53; a duration is a float in the end anyway.
+    return Fraction(match[1]) * factor if isinstance(factor, int) else float(match[1]) * factor
 
 
-def _names(units: dict[str, float] | dict[str, int]) -> str:
+def _names(units: Mapping[str, float]) -> str:
     return ", ".join(units)
 
 
@@ -62,7 +66,7 @@ def parse_seconds(value: object, info: ValidationInfo | None = None) -> float:
         The unit is missing or not one of time, or the number is negative or not finite.
     """
     number = _number(value, info, "duration", "250 ms")
-    return _parse(value, SECONDS, "duration") if number is None else number
+    return float(_parse(value, SECONDS, "duration")) if number is None else number
 
 
 def parse_bytes(value: object, info: ValidationInfo | None = None) -> int:
@@ -88,19 +92,33 @@ def parse_rate(value: object, info: ValidationInfo | None = None) -> float:
     number = _number(value, info, "data rate", "120 MiB/s")
     if number is not None:
         return number
-    return _parse(value, {f"{name}/s": factor for name, factor in BYTES.items()}, "data rate")
+    rates = {f"{name}/s": factor for name, factor in BYTES.items()}
+    return float(_parse(value, rates, "data rate"))
+
+
+# Pydantic passes the validation context only to validators that require their second argument.
+
+
+def _seconds(value: object, info: ValidationInfo) -> float:
+    return parse_seconds(value, info)
+
+
+def _bytes(value: object, info: ValidationInfo) -> int:
+    return parse_bytes(value, info)
+
+
+def _rate(value: object, info: ValidationInfo) -> float:
+    return parse_rate(value, info)
 
 
 def _schema(example: str, what: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": what, "examples": [example]})
 
 
-Seconds = Annotated[
-    float, BeforeValidator(parse_seconds), _schema("250 ms", "a duration with its unit")
-]
-Bytes = Annotated[int, BeforeValidator(parse_bytes), _schema("64 KiB", "a size with its unit")]
+Seconds = Annotated[float, BeforeValidator(_seconds), _schema("250 ms", "a duration with its unit")]
+Bytes = Annotated[int, BeforeValidator(_bytes), _schema("64 KiB", "a size with its unit")]
 BytesPerSecond = Annotated[
-    float, BeforeValidator(parse_rate), _schema("120 MiB/s", "a data rate with its unit")
+    float, BeforeValidator(_rate), _schema("120 MiB/s", "a data rate with its unit")
 ]
 
 
@@ -142,8 +160,3 @@ def dump_bytes(value: int) -> str:
         if value and value % BYTES[unit] == 0:
             return f"{value // BYTES[unit]} {unit}"
     return f"{value} B"
-
-
-def jsonable(value: Any) -> Any:
-    """A float that JSON cannot carry (NaN, infinity) becomes absent rather than invalid JSON."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

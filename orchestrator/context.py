@@ -1,0 +1,159 @@
+"""What every part of a running job shares."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..drivers.contracts import ArrayDriver, HypervisorDriver, VmSnapshot
+from ..drivers.records import Array, ArrayId, VCenterId, Vm
+from ..topology.graph import Topology
+from .discover import discover
+from .events import EventLog
+from .journal import Journal
+from .limits import Limiter, Scope, Scopes
+from .mapping import Needs
+from .result import ArrayCall, VmOutcome
+from .select import compile_rule
+from .spec import JobSpec, QuiescePolicy, Retry
+
+
+@dataclass(slots=True)
+class VmWork:
+    """One VM in the hands of a group."""
+
+    vm: Vm
+    driver: HypervisorDriver
+    outcome: VmOutcome
+    policy: QuiescePolicy
+    create_scopes: Scopes
+    remove_scopes: Scopes
+    snapshot: VmSnapshot | None = None
+    needs: Needs | None = None
+    cuts: tuple[ArrayCall, ...] = ()
+    """The completed array calls that hold all units that ``needs`` names."""
+    verified: bool = False
+    """After the cut the VM snapshot still existed, and the VM still lay on these units."""
+
+    @property
+    def usable(self) -> bool:
+        """The VM has a snapshot to rely on, and nothing has spoken against the VM since."""
+        return self.snapshot is not None and not self.outcome.reason
+
+
+@dataclass(slots=True)
+class Context:
+    """The drivers, the policies and the book-keeping of one job.
+
+    ``random`` decides the jitter of retries and nothing else; ``topology`` is replaced when
+    snapshot metadata names something that it does not know.
+    """
+
+    job_id: str
+    spec: JobSpec
+    hypervisors: Mapping[VCenterId, HypervisorDriver]
+    arrays: Mapping[ArrayId, ArrayDriver]
+    topology: Topology
+    random: random.Random
+    log: EventLog
+    journal: Journal
+    limiter: Limiter = field(default_factory=Limiter)
+    retries: int = 0
+    fallbacks: int = 0
+    tags: int = 0
+    array_descriptions: Sequence[Array] = ()
+
+    def emit(self, kind: str, group: str, subject: str, detail: str = "") -> None:
+        """Log an event now."""
+        self.log.add(self.now_s(), kind, group, subject, detail)
+
+    def now_s(self) -> float:
+        """The time on the loop's clock, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    @property
+    def tag_prefix(self) -> str:
+        """Every tag of this job begins with this, and no other job's tag does."""
+        return f"stillframe-{self.job_id}-"
+
+    def new_tag(self) -> str:
+        """A tag that this job has not used before."""
+        self.tags += 1
+        return f"stillframe-{self.job_id}-{self.tags}"
+
+    async def pause(self, attempt: int, at_least_s: float | None = None) -> None:
+        """Wait before repeating a call for the ``attempt``-th time (from 1)."""
+        self.retries += 1
+        await asyncio.sleep(max(pause_s(self.spec.retry, attempt, self.random), at_least_s or 0.0))
+
+    async def refresh_topology(self) -> None:
+        """Read the estate again: something lies where the inventory knew nothing."""
+        async with asyncio.timeout(self.spec.timeouts.query):
+            estate = await discover(self.hypervisors, self.arrays, self.array_descriptions)
+        self.topology = Topology(estate)
+
+
+def pause_s(retry: Retry, attempt: int, source: random.Random) -> float:
+    """The pause before repetition ``attempt`` (from 1), in seconds; see :class:`Retry`."""
+    return retry.first_pause * retry.factor ** (attempt - 1) * (1 + retry.jitter * source.random())
+
+
+class WorkFactory:
+    """Makes :class:`VmWork` for the VMs of a job: its driver, policy and limits."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._overrides = [
+            (compile_rule(override.match, context.topology), override.policy)
+            for override in context.spec.quiesce.overrides
+        ]
+
+    def work(self, vm: Vm, outcome: VmOutcome) -> VmWork:
+        """The work on one VM."""
+        limits = self._context.spec.limits
+        stores = dict.fromkeys(
+            disk.datastore_id for disk in vm.disks if disk.datastore_id and disk.in_vm_snapshot
+        )
+        return VmWork(
+            vm=vm,
+            driver=self._context.hypervisors[vm.vcenter_id],
+            outcome=outcome,
+            policy=self._policy(vm),
+            create_scopes=self._scopes(
+                vm,
+                tuple(stores),
+                (
+                    ("create_per_vcenter", limits.create_per_vcenter),
+                    ("create_per_host", limits.create_per_host),
+                    ("create_per_datastore", limits.create_per_datastore),
+                ),
+            ),
+            remove_scopes=self._scopes(
+                vm,
+                tuple(stores),
+                (
+                    ("remove_per_vcenter", limits.remove_per_vcenter),
+                    ("remove_per_host", limits.remove_per_host),
+                    ("remove_per_datastore", limits.remove_per_datastore),
+                ),
+            ),
+        )
+
+    def _policy(self, vm: Vm) -> QuiescePolicy:
+        for matches, policy in self._overrides:
+            if matches(vm):
+                return policy
+        return self._context.spec.quiesce.policy
+
+    def _scopes(
+        self, vm: Vm, stores: Sequence[str], capacities: Sequence[tuple[str, int | None]]
+    ) -> Scopes:
+        (vcenter, per_vcenter), (host, per_host), (store, per_store) = capacities
+        limiter = self._context.limiter
+        found: list[Scope | None] = [limiter.scope(vcenter, vm.vcenter_id, per_vcenter)]
+        if vm.host_id is not None:
+            found.append(limiter.scope(host, vm.host_id, per_host))
+        found.extend(limiter.scope(store, store_id, per_store) for store_id in stores)
+        return tuple(scope for scope in found if scope is not None)

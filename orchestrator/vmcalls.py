@@ -1,0 +1,278 @@
+"""Taking and removing one VM's snapshot: limits, time limits, repetition, lost answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..drivers.contracts import (
+    ConsistencyLevel,
+    HypervisorDriver,
+    VmSnapshot,
+    VmSnapshotRef,
+    VmSnapshotRequest,
+    VmSnapshotState,
+)
+from ..drivers.errors import (
+    BusyError,
+    DidNotHappenError,
+    DriverError,
+    HappenedError,
+    NeverWillError,
+    NotFoundError,
+    PoolFullError,
+    QuiesceFailedError,
+    QuiesceTimeoutError,
+    UnknownOutcomeError,
+)
+from ..drivers.records import VmId
+from .context import Context, VmWork
+from .events import Kind
+from .journal import Intent, IntentKind
+from .spec import QuiescePolicy
+
+NOT_WORTH_REPEATING = (NeverWillError, NotFoundError, PoolFullError)
+
+
+async def open_vm(context: Context, work: VmWork) -> None:
+    """Take the VM's snapshot; ``work.snapshot`` is set when it exists.
+
+    Never raises for a driver's failure: the outcome carries the reason. A call that timed out
+    leaves its intent open in the journal, because it may still complete.
+    """
+    outcome = work.outcome
+    quiesce = work.policy is not QuiescePolicy.SKIP
+    repeated = 0
+    while True:
+        outcome.attempts += 1
+        try:
+            work.snapshot = await _create(context, work, quiesce=quiesce)
+        except (QuiesceFailedError, QuiesceTimeoutError) as error:
+            if work.policy is not QuiescePolicy.DEGRADE or not quiesce:
+                _failed(context, work, str(error))
+                return
+            quiesce = False
+            outcome.degraded = True
+            context.fallbacks += 1
+            context.emit(Kind.VM_QUIESCE_DEGRADED, outcome.group_id, outcome.vm_id, error.reason)
+        except NOT_WORTH_REPEATING as error:
+            _failed(context, work, str(error))
+            return
+        except DidNotHappenError as error:
+            repeated += 1
+            if repeated >= context.spec.retry.attempts:
+                _failed(context, work, f"{error}; gave up after {repeated} attempts")
+                return
+            context.emit(Kind.CALL_RETRIED, outcome.group_id, outcome.vm_id, error.reason)
+            await context.pause(repeated, _hint_s(error))
+        except DriverError as error:
+            _failed(context, work, str(error))
+            return
+        else:
+            _opened(context, work, work.snapshot)
+            return
+
+
+async def _create(context: Context, work: VmWork, *, quiesce: bool) -> VmSnapshot:
+    outcome = work.outcome
+    limits = context.spec.timeouts
+    tag = context.new_tag()
+    outcome.wait_s += await context.limiter.acquire(work.create_scopes)
+    now_s = context.now_s()
+    if outcome.requested_s is None:
+        outcome.requested_s = now_s
+    context.journal.intend(
+        Intent(tag, IntentKind.VM_SNAPSHOT, work.vm.vcenter_id, work.vm.id, now_s)
+    )
+    context.log.add(now_s, Kind.VM_SNAPSHOT_REQUESTED, outcome.group_id, outcome.vm_id, tag)
+    request = VmSnapshotRequest(work.vm.id, tag, quiesce, context.spec.quiesce.timeout)
+    try:
+        async with asyncio.timeout(limits.create + (request.quiesce_timeout_s if quiesce else 0)):
+            return await work.driver.create_snapshot(request)
+    except TimeoutError:
+        return await _adopt(context, work, request, "no answer in time")
+    except (UnknownOutcomeError, HappenedError) as error:
+        return await _adopt(context, work, request, error.reason)
+    except DriverError:  # what is left says that nothing was created
+        context.journal.settle(tag)
+        raise
+    finally:
+        context.limiter.release(work.create_scopes)
+
+
+async def _adopt(
+    context: Context, work: VmWork, request: VmSnapshotRequest, why: str
+) -> VmSnapshot:
+    """Look for a snapshot whose answer was lost, by its tag.
+
+    It is worth a crash-consistent image: nobody said whether the guest was frozen. Where that is
+    not enough, or nothing is found yet, the VM fails; the open intent has the sweep remove what
+    may still appear.
+    """
+    state = await state_of(context, work)
+    ref = _tagged(state, request.tag)
+    if state is None or ref is None:
+        raise UnknownOutcomeError(
+            "create_snapshot", work.vm.id, f"{why}, and its tag {request.tag} is not to be found"
+        )
+    adopted = VmSnapshot(ref, ConsistencyLevel.CRASH, state.location, context.now_s())
+    if work.policy is QuiescePolicy.REQUIRE:
+        work.snapshot = adopted  # to be removed with the group, not to be relied on
+        raise UnknownOutcomeError(
+            "create_snapshot",
+            work.vm.id,
+            f"{why}; the snapshot exists, but nobody can say that the guest was frozen",
+        )
+    context.emit(Kind.LATE_SUCCESS, work.outcome.group_id, work.vm.id, request.tag)
+    if request.quiesce:
+        work.outcome.degraded = True
+        context.fallbacks += 1
+    return adopted
+
+
+async def state_of(context: Context, work: VmWork) -> VmSnapshotState | None:
+    """The VM's snapshots as the hypervisor lists them now; None when it gives no answer."""
+    try:
+        async with asyncio.timeout(context.spec.timeouts.query):
+            states = await work.driver.list_snapshots([work.vm.id])
+    except (TimeoutError, DriverError):
+        return None
+    return states[0] if states else None
+
+
+async def list_patiently(
+    context: Context, group_id: str, driver: HypervisorDriver, vm_ids: Sequence[VmId]
+) -> list[VmSnapshotState] | None:
+    """The states of these VMs, asking again when there is no answer; None when there is never."""
+    for attempt in range(1, context.spec.retry.attempts + 1):
+        try:
+            async with asyncio.timeout(context.spec.timeouts.query):
+                return await driver.list_snapshots(vm_ids)
+        except (TimeoutError, DriverError) as error:
+            reason = str(error) or "no answer in time"
+            context.emit(Kind.CALL_RETRIED, group_id, "list_snapshots", reason)
+        if attempt < context.spec.retry.attempts:
+            await context.pause(attempt)
+    return None
+
+
+def _tagged(state: VmSnapshotState | None, tag: str) -> VmSnapshotRef | None:
+    if state is None:
+        return None
+    return next((ref for ref in state.snapshots if ref.tag == tag), None)
+
+
+def _opened(context: Context, work: VmWork, snapshot: VmSnapshot) -> None:
+    outcome = work.outcome
+    outcome.level = snapshot.level
+    outcome.quiesce = snapshot.quiesce
+    outcome.stun_create = snapshot.stun
+    outcome.opened_s = snapshot.created_s
+    context.emit(Kind.VM_SNAPSHOT_CREATED, outcome.group_id, outcome.vm_id, str(snapshot.level))
+
+
+def _failed(context: Context, work: VmWork, reason: str) -> None:
+    outcome = work.outcome
+    outcome.reason = reason
+    context.emit(Kind.VM_SNAPSHOT_FAILED, outcome.group_id, outcome.vm_id, reason)
+
+
+def _hint_s(error: DidNotHappenError) -> float | None:
+    return error.retry_after_s if isinstance(error, BusyError) else None
+
+
+async def release_vm(context: Context, work: VmWork) -> None:
+    """Remove the VM's snapshot and have its delta merged; repeats until it is gone or given up.
+
+    Never raises for a driver's failure: what could not be removed is marked as left behind.
+    """
+    snapshot = work.snapshot
+    if snapshot is None:
+        return
+    outcome = work.outcome
+    for attempt in range(1, context.spec.retry.attempts + 1):
+        problem, pause_s = await _remove_once(context, work, snapshot.ref)
+        if not problem:
+            context.journal.settle(snapshot.ref.tag)
+            return
+        context.emit(Kind.CALL_RETRIED, outcome.group_id, outcome.vm_id, problem)
+        if attempt < context.spec.retry.attempts:
+            await context.pause(attempt, pause_s)
+    outcome.left_behind = True
+    context.emit(Kind.VM_RELEASE_FAILED, outcome.group_id, outcome.vm_id, problem)
+
+
+async def _remove_once(
+    context: Context, work: VmWork, ref: VmSnapshotRef
+) -> tuple[str, float | None]:
+    """One attempt: the problem ("" when the snapshot is gone), and how long to wait at least."""
+    outcome = work.outcome
+    outcome.wait_s += await context.limiter.acquire(work.remove_scopes)
+    now_s = context.now_s()
+    if outcome.removal_s is None:
+        outcome.removal_s = now_s
+    context.log.add(now_s, Kind.VM_RELEASE_REQUESTED, outcome.group_id, outcome.vm_id, ref.tag)
+    try:
+        async with asyncio.timeout(context.spec.timeouts.remove):
+            merged = await work.driver.remove_snapshot(ref)
+    except NotFoundError:
+        _released(context, work)
+        return "", None
+    except HappenedError:
+        return await _consolidate(context, work), None
+    except (TimeoutError, UnknownOutcomeError) as error:
+        return await _after_lost_answer(context, work, ref, error), None
+    except DriverError as error:
+        return error.reason, _hint_s(error) if isinstance(error, DidNotHappenError) else None
+    finally:
+        context.limiter.release(work.remove_scopes)
+    outcome.delta_bytes = merged.delta_bytes
+    outcome.merged_bytes = merged.merged_bytes
+    outcome.passes = merged.passes
+    outcome.stun_remove = merged.stun
+    _released(context, work)
+    return "", None
+
+
+async def _after_lost_answer(
+    context: Context, work: VmWork, ref: VmSnapshotRef, error: Exception
+) -> str:
+    state = await state_of(context, work)
+    if state is None or _tagged(state, ref.tag) is not None:
+        return str(error) or "no answer in time"
+    if state.needs_consolidation:
+        return await _consolidate(context, work)
+    context.emit(Kind.LATE_SUCCESS, work.outcome.group_id, work.vm.id, ref.tag)
+    _released(context, work)
+    return ""
+
+
+async def tidy_vm(context: Context, work: VmWork) -> None:
+    """Merge what is left of a delta after the VM's snapshot is gone."""
+    await context.limiter.acquire(work.remove_scopes)
+    try:
+        problem = await _consolidate(context, work)
+    finally:
+        context.limiter.release(work.remove_scopes)
+    if problem:
+        work.outcome.left_behind = True
+        context.emit(Kind.VM_RELEASE_FAILED, work.outcome.group_id, work.vm.id, problem)
+
+
+async def _consolidate(context: Context, work: VmWork) -> str:
+    """Merge what a removed snapshot left; the problem, or "" when there is none."""
+    context.fallbacks += 1
+    try:
+        async with asyncio.timeout(context.spec.timeouts.remove):
+            await work.driver.consolidate(work.vm.id)
+    except (TimeoutError, DriverError) as error:
+        return f"its delta is not merged: {error or 'no answer in time'}"
+    _released(context, work)
+    return ""
+
+
+def _released(context: Context, work: VmWork) -> None:
+    work.outcome.merged_s = context.now_s()
+    context.log.add(
+        work.outcome.merged_s, Kind.VM_RELEASE_COMPLETED, work.outcome.group_id, work.vm.id, ""
+    )

@@ -1,0 +1,121 @@
+"""``stillframe plan``, ``run`` and ``report``: jobs in the modelled world."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cli_common import ExitCode, console, emit_json, may_hold_results, progress, say
+from .cli_plan import plan_json, print_plan
+from .errors import InputError
+from .orchestrator.plan import NothingSelectedError, make_plan
+from .orchestrator.result import JobStatus
+from .orchestrator.spec import StrategyName
+from .scenarios.schema import Scenario, load_scenario
+from .topology.graph import Topology
+
+if TYPE_CHECKING:
+    from .simulate import Simulation
+
+_EXIT_CODES = {
+    JobStatus.PROTECTED: ExitCode.PROTECTED,
+    JobStatus.PARTLY: ExitCode.PARTLY,
+    JobStatus.NOTHING_SELECTED: ExitCode.BAD_INPUT,
+    JobStatus.FAILED: ExitCode.FAILED,
+    JobStatus.CANCELLED: ExitCode.FAILED,
+}
+
+
+def plan_command(
+    source: str, seed: int | None, strategy: str | None, *, predict: bool, as_json: bool
+) -> int:
+    """Plan, predict, show; 1 when the plan leaves selected VMs out."""
+    scenario = _scenario(source, seed, strategy)
+    topology = Topology(scenario.build_estate())
+    plan = make_plan(topology, scenario.job)
+    predicted = _simulate(scenario).result if predict else None
+    if as_json:
+        emit_json(plan_json(scenario, topology, plan, predicted))
+    else:
+        print_plan(scenario, topology, plan, predicted)
+    if not plan.groups:
+        return ExitCode.FAILED
+    return ExitCode.PARTLY if plan.unprotectable else ExitCode.PROTECTED
+
+
+def run_command(
+    source: str, seed: int | None, strategy: str | None, out: Path | None, *, as_json: bool
+) -> int:
+    """Run, write the result folder, show the summary; the exit code is the job's."""
+    scenario = _scenario(source, seed, strategy)
+    folder = out if out is not None else Path("out") / scenario.name
+    may_hold_results(folder)
+    simulation = _simulate(scenario)
+    from .reports.console import print_summary
+    from .reports.folder import write_folder
+
+    data = simulation.run_data(_command(source, scenario, strategy))
+    with progress("Writing the report") as show:
+        show("tables and pictures", None)
+        write_folder(data, folder)
+    if as_json:
+        emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
+    else:
+        print_summary(data, console())
+        say(f"Report: {folder / 'report.html'}")
+    return _EXIT_CODES[simulation.result.status]
+
+
+def report_command(folder: Path, *, as_json: bool) -> int:
+    """Render a result folder again; the exit code is that of the job it holds."""
+    from .reports.console import print_summary
+    from .reports.folder import read_folder, write_folder
+
+    data = read_folder(folder)
+    write_folder(data, folder)
+    if as_json:
+        emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
+    else:
+        print_summary(data, console())
+        say(f"Report: {folder / 'report.html'}")
+    return _EXIT_CODES[JobStatus(data.meta["status"])]
+
+
+def _scenario(source: str, seed: int | None, strategy: str | None) -> Scenario:
+    scenario = load_scenario(source)
+    if seed is not None:
+        scenario = scenario.model_copy(update={"seed": seed})
+    if strategy is not None:
+        names = [name.value for name in StrategyName]
+        if strategy not in names:
+            raise InputError(
+                "--strategy", "", f"{strategy!r} is not known", f"one of {', '.join(names)}"
+            )
+        scenario = scenario.with_strategy(StrategyName(strategy))
+    return scenario
+
+
+def _simulate(scenario: Scenario) -> Simulation:
+    """One modelled run; an empty selection is an error, not a result."""
+    from .simulate import simulate
+
+    with progress("Simulating") as show:
+        simulation = simulate(
+            scenario,
+            progress=lambda done, total: show(f"{done} of {total} VMs", done / max(total, 1)),
+        )
+    if simulation.result.status is JobStatus.NOTHING_SELECTED:
+        raise NothingSelectedError(
+            f"{scenario.source}: the selection matches no VM",
+            f"look at the estate with `stillframe estate show {scenario.source}`",
+        )
+    return simulation
+
+
+def _command(source: str, scenario: Scenario, strategy: str | None) -> str:
+    """The command that repeats this run."""
+    words = ["stillframe", "run", source, "--seed", str(scenario.seed)]
+    if strategy is not None:
+        words += ["--strategy", strategy]
+    return shlex.join(words)

@@ -1,0 +1,388 @@
+"""What the job does when calls fail, hang, lie about it or come back late."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stillframe.drivers.contracts import ConsistencyLevel
+from stillframe.drivers.errors import (
+    BusyError,
+    DidNotHappenError,
+    DriverError,
+    HappenedError,
+    NeverWillError,
+    NotFoundError,
+    PoolFullError,
+    QuiesceFailedError,
+    QuiesceTimeoutError,
+    UnknownOutcomeError,
+)
+from stillframe.drivers.records import Datastore, DatastoreKind, DeviceIdentity
+from stillframe.orchestrator.events import Kind
+from stillframe.orchestrator.result import JobStatus, VmStatus
+from stillframe.orchestrator.spec import JobSpec
+from support_jobs import Bench, assert_clean, assert_protected_where_cut, bench
+from support_memory import Fault, MemoryHypervisor, small_estate
+
+
+def error(kind: type[DriverError]) -> DriverError:
+    return kind("op", "object", "ordered by the test")
+
+
+def kinds(ran: Bench, kind: str) -> list[str]:
+    """Subjects of the events of one kind."""
+    assert ran.job.result is not None
+    return [row[3] for row in ran.job.result.events.of(kind)]
+
+
+class TestCreate:
+    def test_busy_is_repeated_after_the_drivers_own_estimate(self) -> None:
+        ran = bench()
+        hint = BusyError("op", "vm", "backup running", retry_after_s=500.0)
+        ran.faults.add("create", "vc/vm3", Fault(hint))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert result.retries == 1
+        assert ran.vm("vm3").opened_s is not None
+        assert ran.vm("vm3").opened_s >= 500.0
+        assert_clean(ran)
+
+    def test_repeating_ends(self) -> None:
+        ran = bench()
+        ran.faults.add("create", "vc/vm3", *[Fault(error(DidNotHappenError))] * 10)
+        result = ran.run()
+        assert ran.vm("vm3").attempts == 4
+        assert "gave up after 4 attempts" in ran.vm("vm3").reason
+        assert result.status is JobStatus.PARTLY
+        assert_clean(ran)
+
+    @pytest.mark.parametrize("kind", [NeverWillError, NotFoundError])
+    def test_what_cannot_help_is_not_repeated(self, kind: type[DriverError]) -> None:
+        ran = bench()
+        ran.faults.add("create", "vc/vm3", Fault(error(kind)))
+        ran.run()
+        assert ran.vm("vm3").attempts == 1
+        assert ran.vm("vm3").status is VmStatus.UNPROTECTED
+
+    @pytest.mark.parametrize("kind", [QuiesceFailedError, QuiesceTimeoutError])
+    def test_degrade_takes_the_vm_crash_consistent(self, kind: type[DriverError]) -> None:
+        ran = bench()
+        ran.faults.add("create", "vc/vm3", Fault(error(kind)))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert ran.vm("vm3").degraded
+        assert ran.vm("vm3").level is ConsistencyLevel.CRASH
+        assert result.fallbacks == 1
+
+    def test_require_leaves_the_vm_unprotected_and_its_group_goes_on(self) -> None:
+        ran = bench(JobSpec.model_validate({"quiesce": {"policy": "require"}}))
+        ran.faults.add("create", "vc/vm2", Fault(error(QuiesceFailedError)))
+        result = ran.run()
+        assert ran.vm("vm2").status is VmStatus.UNPROTECTED
+        assert ran.vm("vm5").status is VmStatus.PROTECTED  # the same datastore and group
+        assert result.status is JobStatus.PARTLY
+        assert_clean(ran)
+
+    def test_fail_group_cuts_nothing_and_releases_all(self) -> None:
+        ran = bench(JobSpec.model_validate({"on_vm_failure": "fail-group"}))
+        ran.faults.add("create", "vc/vm2", Fault(error(NeverWillError)))
+        ran.run()
+        assert ran.vm("vm5").reason == "another VM of its group could not be snapshotted"
+        assert "a1/lun2" not in ran.array.touched
+        assert_clean(ran)
+
+    def test_a_lost_answer_is_found_by_its_tag_and_kept_at_crash_level(self) -> None:
+        ran = bench()
+        ran.faults.add("create", "vc/vm3", Fault(error(UnknownOutcomeError), after=True))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert ran.vm("vm3").level is ConsistencyLevel.CRASH
+        assert kinds(ran, Kind.LATE_SUCCESS) == ["vc/vm3"]
+        assert_clean(ran)
+
+    def test_a_lost_answer_is_not_enough_where_quiescing_is_required(self) -> None:
+        ran = bench(JobSpec.model_validate({"quiesce": {"policy": "require"}}))
+        ran.faults.add("create", "vc/vm3", Fault(error(UnknownOutcomeError), after=True))
+        ran.run()
+        assert ran.vm("vm3").status is VmStatus.UNPROTECTED
+        assert_clean(ran)
+
+    @pytest.mark.parametrize("reports_running", [True, False])
+    def test_a_create_that_completes_after_its_time_limit_is_swept(
+        self, reports_running: bool
+    ) -> None:
+        ran = bench()
+        ran.hypervisor.reports_running = reports_running
+        ran.faults.add("create", "vc/vm3", Fault(delay_s=1300.0))  # the limit is 1,200 s
+        result = ran.run()
+        assert ran.vm("vm3").status is VmStatus.UNPROTECTED
+        assert kinds(ran, Kind.SWEPT) == ["vc/vm3"]
+        assert not result.orphans
+        assert_clean(ran)
+
+    def test_a_create_that_never_ends_is_reported_as_a_possible_orphan(self) -> None:
+        ran = bench()
+        ran.faults.add("create", "vc/vm3", Fault(hang=True))
+        result = ran.run()
+        assert len(result.orphans) == 1
+        assert "vc/vm3 may exist or may yet appear" in result.orphans[0]
+        assert result.status is JobStatus.PARTLY
+        assert result.makespan_s < 1200 + 300 + 120  # its time limit, the settle time, pauses
+
+
+class TestArray:
+    def test_busy_is_repeated(self) -> None:
+        ran = bench()
+        ran.faults.add("cut", "a1", Fault(error(BusyError)))
+        assert ran.run().status is JobStatus.PROTECTED
+        assert_clean(ran)
+
+    def test_pool_full_fails_the_group_at_once_and_releases_it(self) -> None:
+        ran = bench(JobSpec.model_validate({"strategy": "all-at-once"}))
+        ran.faults.add("cut", "a1", Fault(error(PoolFullError)))
+        result = ran.run()
+        assert result.status is JobStatus.FAILED
+        assert result.calls[0].attempts == 1
+        assert all("took no snapshot" in vm.reason for vm in result.vms)
+        assert {vm.level for vm in result.vms} == {ConsistencyLevel.UNKNOWN}
+        assert_clean(ran)
+
+    def test_a_lost_answer_is_found_by_its_tag(self) -> None:
+        ran = bench()
+        ran.faults.add("cut", "a1", Fault(error(UnknownOutcomeError), after=True))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert kinds(ran, Kind.LATE_SUCCESS) == ["a1"]
+        assert_clean(ran)
+
+    def test_a_lost_answer_without_effect_is_repeated_under_the_same_tag(self) -> None:
+        ran = bench(JobSpec.model_validate({"strategy": "all-at-once"}))
+        ran.faults.add("cut", "a1", Fault(error(UnknownOutcomeError)))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert len(ran.array.snapshots) == 1
+        assert result.calls[0].attempts == 2
+
+    def test_a_late_array_snapshot_that_nobody_needs_is_deleted(self) -> None:
+        spec = JobSpec.model_validate({"strategy": "all-at-once", "retry": {"attempts": 1}})
+        ran = bench(spec)
+        ran.faults.add("cut", "a1", Fault(delay_s=700.0))  # the limit is 600 s
+        result = ran.run()
+        assert result.status is JobStatus.FAILED
+        assert not ran.array.snapshots
+        assert not result.orphans
+        assert_clean(ran)
+
+    def test_a_snapshot_that_the_array_dropped_protects_nobody(self) -> None:
+        ran = bench(JobSpec.model_validate({"strategy": "all-at-once"}))
+        ran.array.on_cut = lambda request: ran.array.snapshots.clear()
+        result = ran.run()
+        assert result.status is JobStatus.FAILED
+        assert all("no longer lists" in vm.reason for vm in result.vms)
+        assert not result.catalogue
+
+
+class TestRelease:
+    def test_a_failed_removal_is_repeated(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", Fault(error(DidNotHappenError)))
+        assert ran.run().status is JobStatus.PROTECTED
+        assert_clean(ran)
+
+    def test_gone_already_counts_as_removed(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", Fault(error(NotFoundError), after=True))
+        ran.run()
+        assert ran.vm("vm3").merged_s is not None
+        assert_clean(ran)
+
+    def test_an_unmerged_delta_is_consolidated(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", Fault(error(HappenedError), after=True))
+        ran.hypervisor.loose_deltas["vc/vm3"] = 1
+        result = ran.run()
+        assert result.fallbacks >= 1
+        assert_clean(ran)
+
+    def test_a_delta_found_loose_after_the_release_is_consolidated(self) -> None:
+        ran = bench()
+        ran.hypervisor.loose_deltas["vc/vm4"] = 1
+        ran.run()
+        assert_clean(ran)
+
+    def test_a_lost_answer_is_looked_up(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", Fault(error(UnknownOutcomeError), after=True))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert kinds(ran, Kind.LATE_SUCCESS) == ["vc/vm3"]
+        assert_clean(ran)
+
+    def test_what_removal_gave_up_on_the_sweep_tries_again(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", *[Fault(error(DidNotHappenError))] * 4)
+        result = ran.run()
+        assert kinds(ran, Kind.SWEPT) == ["vc/vm3"]
+        assert not result.orphans
+        assert_clean(ran)
+
+    def test_what_cannot_be_removed_at_all_is_named(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", *[Fault(error(NeverWillError))] * 100)
+        result = ran.run()
+        assert len(result.orphans) == 1
+        assert ran.vm("vm3").left_behind
+        assert result.status is JobStatus.PARTLY
+
+    def test_every_vm_is_released_when_the_array_fails(self) -> None:
+        ran = bench()
+        ran.faults.add("cut", "a1", *[Fault(error(NeverWillError))] * 10)
+        assert ran.run().status is JobStatus.FAILED
+        assert len(ran.hypervisor.changed) == 6
+        assert_clean(ran)
+
+
+class TestMoves:
+    def test_a_vm_that_moved_after_the_plan_is_protected_where_it_is(self) -> None:
+        spec = JobSpec.model_validate({"select": {"include": {"name": "vm2"}}})
+        ran = bench(spec, change=lambda hypervisor: hypervisor.move("vc/vm2", "vc/ds1"))
+        result = ran.run()
+        assert ran.array.touched == ["a1/lun1"]
+        assert ran.vm("vm2").moved
+        assert result.catalogue[0].unit_ids == ("a1/lun1",)
+
+    def test_a_vm_that_moves_while_the_array_cuts_is_cut_again(self) -> None:
+        spec = JobSpec.model_validate({"select": {"include": {"name": "vm2"}}})
+        ran = bench(spec)
+
+        def move_once(request: object) -> None:
+            ran.hypervisor.move("vc/vm2", "vc/ds0")
+            ran.array.on_cut = lambda request: None
+
+        ran.array.on_cut = move_once
+        result = ran.run()
+        assert ran.array.touched == ["a1/lun2", "a1/lun0"]
+        assert result.catalogue[0].unit_ids == ("a1/lun0",)
+        assert kinds(ran, Kind.VM_MOVED_DURING_CUT) == ["vc/vm2"]
+        assert_clean(ran)  # the first cut is deleted again
+
+    def test_a_vm_that_moves_at_every_cut_is_not_called_protected(self) -> None:
+        spec = JobSpec.model_validate({"select": {"include": {"name": "vm2"}}})
+        ran = bench(spec)
+        places = iter([f"vc/ds{i % 2}" for i in range(10)])
+        ran.array.on_cut = lambda request: ran.hypervisor.move("vc/vm2", next(places))
+        result = ran.run()
+        assert ran.vm("vm2").reason == "it moved to other units during every cut"
+        assert result.status is JobStatus.FAILED
+        assert_clean(ran)
+
+    def test_a_snapshot_that_vanished_before_the_cut_protects_nobody(self) -> None:
+        spec = JobSpec.model_validate({"select": {"include": {"name": "vm2"}}})
+        ran = bench(spec)
+        ran.array.on_cut = lambda request: ran.hypervisor.snapshots["vc/vm2"].clear()
+        ran.run()
+        assert "its snapshot was gone" in ran.vm("vm2").reason
+
+    def test_no_answer_after_the_cut_protects_nobody(self) -> None:
+        spec = JobSpec.model_validate({"select": {"include": {"name": "vm2"}}})
+        ran = bench(spec)
+        ran.array.on_cut = lambda request: ran.faults.add(
+            "list", "", *[Fault(error(UnknownOutcomeError))] * 4
+        )
+        result = ran.run()
+        assert "nobody could say where it lay" in ran.vm("vm2").reason
+        assert not result.catalogue
+        assert_clean(ran)
+
+    def test_a_datastore_made_after_the_plan_is_looked_up(self) -> None:
+        estate = small_estate(3, 2)
+        planned = replace(
+            estate, inventory=replace(estate.inventory, datastores=estate.inventory.datastores)
+        )
+        new = Datastore(
+            "vc/new", "vc", "new", DatastoreKind.VMFS, (DeviceIdentity.parse(f"naa.60{1:030x}"),)
+        )
+
+        def add(hypervisor: MemoryHypervisor) -> None:
+            stores = (*hypervisor.contents.datastores, new)
+            hypervisor.contents = replace(hypervisor.contents, datastores=stores)
+            hypervisor.move("vc/vm0", "vc/new")
+
+        ran = bench(estate=planned, change=add)
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert ran.vm("vm0").unit_ids == ("a1/lun1",)
+
+
+class TestCancellation:
+    @settings(max_examples=60, deadline=None)
+    @given(step=st.integers(0, 120), seed=st.integers(0, 5))
+    def test_nothing_is_left_wherever_the_job_is_cancelled(self, step: int, seed: int) -> None:
+        ran = bench(seed=seed)
+        result = ran.run(cancel_at_step=step)
+        assert not result.orphans
+        assert_clean(ran)
+        assert_protected_where_cut(ran)
+
+    def test_a_slow_create_that_outlives_a_cancelled_job_is_swept(self) -> None:
+        ran = bench()
+        ran.faults.add("create", "vc/vm3", Fault(delay_s=50.0))
+        result = ran.run(cancel_at_s=10.0)
+        assert result.status is JobStatus.CANCELLED
+        assert kinds(ran, Kind.SWEPT) == ["vc/vm3"]
+        assert_clean(ran)
+
+    def test_cancelling_during_the_release_does_not_stop_it(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", Fault(delay_s=50.0))
+        result = ran.run(cancel_at_s=10.0)
+        assert result.status is JobStatus.CANCELLED
+        assert ran.vm("vm3").merged_s == pytest.approx(50.0)
+        assert_clean(ran)
+        assert ran.vm("vm3").status is VmStatus.PROTECTED  # its cut was complete and verified
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    faults=st.lists(
+        st.tuples(
+            st.sampled_from(["create", "remove", "cut", "delete"]),
+            st.integers(0, 5),
+            st.sampled_from(
+                [
+                    DidNotHappenError,
+                    BusyError,
+                    UnknownOutcomeError,
+                    NeverWillError,
+                    QuiesceFailedError,
+                    None,
+                ]
+            ),
+            st.booleans(),
+            st.sampled_from([0.0, 3.0, 650.0, 1300.0]),
+        ),
+        max_size=5,
+    ),
+    cancel_at_s=st.none() | st.floats(0, 20),
+)
+def test_any_few_faults_leave_nothing_behind(
+    seed: int,
+    faults: list[tuple[str, int, type[DriverError] | None, bool, float]],
+    cancel_at_s: float | None,
+) -> None:
+    """Whatever a few faults do: no orphan, nothing foreign touched, no false claim."""
+    ran = bench(seed=seed)
+    for operation, number, kind, after, delay_s in faults:
+        subject = "a1" if operation in ("cut", "delete") else f"vc/vm{number}"
+        lies = after and kind is not None and kind is not UnknownOutcomeError
+        fault = Fault(error(kind) if kind else None, after and not lies, delay_s)
+        ran.faults.add(operation, subject, fault)
+    result = ran.run(cancel_at_s=cancel_at_s)
+    orphan_tags = {sentence.split()[2] for sentence in result.orphans}
+    if not orphan_tags:
+        assert_clean(ran)
+    assert_protected_where_cut(ran)
