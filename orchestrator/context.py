@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..drivers.contracts import ArrayDriver, HypervisorDriver, VmSnapshot
 from ..drivers.records import Array, ArrayId, VCenterId, Vm
+from ..errors import StillframeError
 from ..topology.graph import Topology
 from .discover import discover
 from .events import EventLog
@@ -43,6 +44,10 @@ class VmWork:
         return self.snapshot is not None and not self.outcome.reason
 
 
+def _no_clock() -> float:
+    raise StillframeError("a job's clock was read before the job ran")
+
+
 @dataclass(slots=True)
 class Context:
     """The drivers, the policies and the book-keeping of one job.
@@ -64,14 +69,12 @@ class Context:
     fallbacks: int = 0
     tags: int = 0
     array_descriptions: Sequence[Array] = ()
+    now_s: Callable[[], float] = _no_clock
+    """The time on the running loop's clock, in seconds; set when the job starts to run."""
 
     def emit(self, kind: str, group: str, subject: str, detail: str = "") -> None:
         """Log an event now."""
-        self.log.add(self.now_s(), kind, group, subject, detail)
-
-    def now_s(self) -> float:
-        """The time on the loop's clock, in seconds."""
-        return asyncio.get_running_loop().time()
+        self.log.rows.append((self.now_s(), kind, group, subject, detail))
 
     @property
     def tag_prefix(self) -> str:
@@ -109,36 +112,19 @@ class WorkFactory:
             (compile_rule(override.match, context.topology), override.policy)
             for override in context.spec.quiesce.overrides
         ]
+        self._scopes: dict[tuple[str | None, ...], tuple[Scopes, Scopes]] = {}
 
     def work(self, vm: Vm, outcome: VmOutcome) -> VmWork:
         """The work on one VM."""
-        limits = self._context.spec.limits
         stores = dict.fromkeys(
             disk.datastore_id for disk in vm.disks if disk.datastore_id and disk.in_vm_snapshot
         )
+        place = (vm.vcenter_id, vm.host_id, *stores)
+        scopes = self._scopes.get(place)
+        if scopes is None:  # VMs of one host and datastore share their limits
+            scopes = self._scopes[place] = self._scopes_at(vm, [*stores])
         return VmWork(
-            vm=vm,
-            driver=self._context.hypervisors[vm.vcenter_id],
-            outcome=outcome,
-            policy=self._policy(vm),
-            create_scopes=self._scopes(
-                vm,
-                tuple(stores),
-                (
-                    ("create_per_vcenter", limits.create_per_vcenter),
-                    ("create_per_host", limits.create_per_host),
-                    ("create_per_datastore", limits.create_per_datastore),
-                ),
-            ),
-            remove_scopes=self._scopes(
-                vm,
-                tuple(stores),
-                (
-                    ("remove_per_vcenter", limits.remove_per_vcenter),
-                    ("remove_per_host", limits.remove_per_host),
-                    ("remove_per_datastore", limits.remove_per_datastore),
-                ),
-            ),
+            vm, self._context.hypervisors[vm.vcenter_id], outcome, self._policy(vm), *scopes
         )
 
     def _policy(self, vm: Vm) -> QuiescePolicy:
@@ -147,13 +133,35 @@ class WorkFactory:
                 return policy
         return self._context.spec.quiesce.policy
 
-    def _scopes(
-        self, vm: Vm, stores: Sequence[str], capacities: Sequence[tuple[str, int | None]]
+    def _scopes_at(self, vm: Vm, stores: Sequence[str]) -> tuple[Scopes, Scopes]:
+        limits = self._context.spec.limits
+        create = self._limits_at(
+            vm,
+            stores,
+            "create",
+            (limits.create_per_vcenter, limits.create_per_host, limits.create_per_datastore),
+        )
+        remove = self._limits_at(
+            vm,
+            stores,
+            "remove",
+            (limits.remove_per_vcenter, limits.remove_per_host, limits.remove_per_datastore),
+        )
+        return create, remove
+
+    def _limits_at(
+        self,
+        vm: Vm,
+        stores: Sequence[str],
+        operation: str,
+        capacities: tuple[int | None, int | None, int | None],
     ) -> Scopes:
-        (vcenter, per_vcenter), (host, per_host), (store, per_store) = capacities
-        limiter = self._context.limiter
-        found: list[Scope | None] = [limiter.scope(vcenter, vm.vcenter_id, per_vcenter)]
+        per_vcenter, per_host, per_store = capacities
+        scope = self._context.limiter.scope
+        found: list[Scope | None] = [scope(f"{operation}_per_vcenter", vm.vcenter_id, per_vcenter)]
         if vm.host_id is not None:
-            found.append(limiter.scope(host, vm.host_id, per_host))
-        found.extend(limiter.scope(store, store_id, per_store) for store_id in stores)
-        return tuple(scope for scope in found if scope is not None)
+            found.append(scope(f"{operation}_per_host", vm.host_id, per_host))
+        found.extend(
+            scope(f"{operation}_per_datastore", store_id, per_store) for store_id in stores
+        )
+        return tuple(one for one in found if one is not None)

@@ -7,7 +7,7 @@ removed: the release runs to its end even when the job is cancelled while it run
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from ..drivers.contracts import HypervisorDriver, VmLocation, VmSnapshotState
@@ -147,8 +147,9 @@ class GroupRun:
                 self._context.fallbacks += len(divided) - 1
                 calls.extend(tasks.create_task(self._call(array_id, batch)) for batch in divided)
         made = [task.result() for task in calls]
+        call_of = {unit: call for call in made for unit in call.unit_ids}
         for work in works:
-            self._judge(work, made)
+            self._judge(work, call_of)
 
     async def _call(self, array_id: ArrayId, units: Sequence[UnitId]) -> ArrayCall:
         call = await self._cutter.cut(self.outcome.group_id, array_id, units)
@@ -164,28 +165,28 @@ class GroupRun:
             by_array.setdefault(self._context.topology.unit(unit).array_id, {})[unit] = None
         return by_array
 
-    def _judge(self, work: VmWork, calls: Sequence[ArrayCall]) -> None:
+    def _judge(self, work: VmWork, call_of: Mapping[UnitId, ArrayCall]) -> None:
         """Decide from completed and failed calls whether, and at which level, the VM is held."""
         needs, snapshot = work.needs, work.snapshot
         if needs is None or snapshot is None:
             return
-        call_of = {unit: call for call in calls for unit in call.unit_ids}
         used = [call_of[unit] for unit in needs.unit_ids]
         failed = next((call for call in used if call.ref is None), None)
         if failed is not None:
             work.outcome.reason = f"array {failed.array_id} took no snapshot: {failed.error}"
             return
-        live = dict.fromkeys(call_of[unit].tag for unit in needs.live_units)
-        atomic = all(
-            self._context.arrays[call_of[unit].array_id].capabilities.atomic_groups
-            for unit in needs.live_units
-        )
-        work.cuts = tuple({call.tag: call for call in used}.values())
+        work.cuts = (used[0],) if len(used) == 1 else tuple(dict.fromkeys(used))
         work.outcome.level, work.outcome.disk_levels = levels_of(
-            needs,
-            snapshot.level,
-            live_cut_at_once=len(needs.live_units) <= 1 or (len(live) == 1 and atomic),
+            needs, snapshot.level, live_cut_at_once=self._at_once(needs.live_units, call_of)
         )
+
+    def _at_once(self, units: Sequence[UnitId], call_of: Mapping[UnitId, ArrayCall]) -> bool:
+        """Whether one point in time was cut through all these units."""
+        if len(units) <= 1:
+            return True
+        first = call_of[units[0]]
+        atomic = self._context.arrays[first.array_id].capabilities.atomic_groups
+        return atomic and all(call_of[unit] is first for unit in units)
 
     async def _moved_meanwhile(self, works: Sequence[VmWork]) -> list[VmWork]:
         """The VMs that lie elsewhere after the cut than before it; a VM without snapshot fails."""

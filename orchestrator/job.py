@@ -100,6 +100,7 @@ class Job:
             ``result`` says what had been protected by then.
         """
         context = self._context
+        context.now_s = asyncio.get_running_loop().time
         self._started_s = context.now_s()
         context.emit(Kind.JOB_STARTED, "", context.job_id, self._plan.strategy)
         self._prepare()

@@ -8,9 +8,8 @@ for by its tag. A durable journal puts the same two calls on disk.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class IntentKind(StrEnum):
@@ -20,8 +19,7 @@ class IntentKind(StrEnum):
     ARRAY_SNAPSHOT = "array-snapshot"
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """One create that was begun: its tag, and the driver and object it was begun on.
 
     ``system_id`` is a vCenter or an array, ``object_id`` the VM (or the array again).

@@ -62,6 +62,18 @@ class Limiter:
             scope = self._scopes[key] = Scope(f"{limit} {object_id}", capacity, waits)
         return scope
 
+    def take(self, scopes: Scopes) -> bool:
+        """Take a place in each scope if all have one now; True if so.
+
+        What :meth:`acquire` begins with; calling it first spares a coroutine in the common case.
+        """
+        if _first_full(scopes) is not None:
+            return False
+        for scope in scopes:
+            _take(scope)
+            scope.waits.calls += 1
+        return True
+
     async def acquire(self, scopes: Scopes) -> float:
         """Take a place in each scope; returns the seconds waited.
 
@@ -69,9 +81,7 @@ class Limiter:
         """
         full = _first_full(scopes)
         if full is None:
-            for scope in scopes:
-                _take(scope)
-                scope.waits.calls += 1
+            self.take(scopes)
             return 0.0
         loop = asyncio.get_running_loop()
         self._arrivals += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..drivers.contracts import ConsistencyLevel, FileRole, RawDevice, VmLocation
 from ..drivers.records import DatastoreId, UnitId
@@ -10,8 +10,7 @@ from ..topology.graph import Topology
 from .spec import JobSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What must be in the cut for a VM to be protected.
 
     Attributes

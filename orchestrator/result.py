@@ -69,7 +69,7 @@ class VmOutcome:
     """Our snapshot or its delta could not be removed: an orphan that the job reports."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ArrayCall:
     """One group snapshot call to one array, with its retries."""
 

@@ -100,7 +100,7 @@ class Timeouts(Section):
     The operation may still complete later; its tag is then looked for. ``create`` counts on top of
     the quiesce timeout. Defaults: ``array`` 600 s (SnapCenter's connection timeout), ``fence`` 7 s
     (ONTAP consistency groups). ``settle`` bounds the search, after the last group, for creates
-    whose answer was lost.
+    whose answer was lost; by then a hung freeze has ended too (VMware Tools: 900 s).
     """
 
     create: Seconds = 300.0
@@ -108,7 +108,7 @@ class Timeouts(Section):
     array: Seconds = 600.0
     fence: Seconds = 7.0
     query: Seconds = 60.0
-    settle: Seconds = 300.0
+    settle: Seconds = 900.0
 
 
 class Retry(Section):

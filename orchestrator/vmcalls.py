@@ -77,7 +77,8 @@ async def _create(context: Context, work: VmWork, *, quiesce: bool) -> VmSnapsho
     outcome = work.outcome
     limits = context.spec.timeouts
     tag = context.new_tag()
-    outcome.wait_s += await context.limiter.acquire(work.create_scopes)
+    if not context.limiter.take(work.create_scopes):
+        outcome.wait_s += await context.limiter.acquire(work.create_scopes)
     now_s = context.now_s()
     if outcome.requested_s is None:
         outcome.requested_s = now_s
@@ -207,7 +208,8 @@ async def _remove_once(
 ) -> tuple[str, float | None]:
     """One attempt: the problem ("" when the snapshot is gone), and how long to wait at least."""
     outcome = work.outcome
-    outcome.wait_s += await context.limiter.acquire(work.remove_scopes)
+    if not context.limiter.take(work.remove_scopes):
+        outcome.wait_s += await context.limiter.acquire(work.remove_scopes)
     now_s = context.now_s()
     if outcome.removal_s is None:
         outcome.removal_s = now_s

@@ -28,9 +28,17 @@ app.add_typer(scenario_app, name="scenario")
 ScenarioArgument = Annotated[
     str, typer.Argument(metavar="SCENARIO", help="A shipped scenario's name, or a .yaml file.")
 ]
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 SeedOption = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", min=0, help="Use this seed, not the scenario's."),
+    typer.Option("--seed", metavar="N", parser=_seed, help="Use this seed, not the scenario's."),
 ]
 StrategyOption = Annotated[
     str | None,
@@ -191,4 +199,4 @@ def scenario_schema(as_json: JsonOption = False) -> None:  # noqa: ARG001  JSON 
 
 def main() -> None:
     """The entry point ``stillframe``."""
-    app(prog_name="stillframe")
+    app()

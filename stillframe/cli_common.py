@@ -54,7 +54,7 @@ class FrontDoor(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command line and exit."""
-        options["standalone_mode"] = False
+        options |= {"standalone_mode": False, "prog_name": "stillframe"}
         try:
             code = super().main(*args, **options)
             sys.stdout.flush()
@@ -107,16 +107,15 @@ def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def console() -> Console:
+def console(*, markup: bool = False) -> Console:
     """A Rich console on stdout; a pipe gets wide plain text instead of folded tables.
 
-    Markup is off: names of VMs and datastores may hold brackets.
+    Without ``markup`` brackets are printed as they are: names of VMs and datastores have some.
     """
     from rich.console import Console
 
-    if sys.stdout.isatty():
-        return Console(markup=False, highlight=False)
-    return Console(width=120, markup=False, highlight=False)
+    width = None if sys.stdout.isatty() else 120
+    return Console(width=width, markup=markup, highlight=False)
 
 
 def table(title: str, columns: Sequence[str], right: Sequence[int] = ()) -> Table:
@@ -229,19 +228,16 @@ def may_write(path: Path, *, force: bool, suffix: str = "") -> None:
 
 
 def may_hold_results(folder: Path) -> None:
-    """Refuse a result folder that is somebody else's, before any work is done.
+    """Refuse a result folder that cannot be written, before any work is done.
 
     Raises
     ------
     InputError
-        It is a file, holds something but no run of ours, or cannot be made or written to.
+        It is a file, is somebody else's, or the nearest folder that exists is not writable.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError("--out", "", f"{folder} is a file, not a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
-        raise InputError(
-            "--out", "", f"{folder} is not empty and holds no result", "choose another folder"
-        )
+    from .reports.folder import check_out
+
+    check_out(folder)
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError("--out", "", f"{folder} cannot be made: {there} cannot be written to")
+        raise InputError(str(folder), "", f"cannot be made: {there} cannot be written to")

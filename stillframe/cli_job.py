@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING
 from .cli_common import ExitCode, console, emit_json, may_hold_results, progress, say
 from .cli_plan import plan_json, print_plan
 from .errors import InputError
-from .orchestrator.plan import NothingSelectedError, make_plan
+from .orchestrator.plan import NothingSelectedError, Plan, make_plan
 from .orchestrator.result import JobStatus
 from .orchestrator.spec import StrategyName
 from .scenarios.schema import Scenario, load_scenario
 from .topology.graph import Topology
 
 if TYPE_CHECKING:
+    from .drivers.records import Estate
     from .simulate import Simulation
 
 _EXIT_CODES = {
@@ -32,9 +34,10 @@ def plan_command(
 ) -> int:
     """Plan, predict, show; 1 when the plan leaves selected VMs out."""
     scenario = _scenario(source, seed, strategy)
-    topology = Topology(scenario.build_estate())
-    plan = make_plan(topology, scenario.job)
-    predicted = _simulate(scenario).result if predict else None
+    estate = scenario.build_estate()
+    topology = Topology(estate)
+    plan = _plan(scenario, topology)
+    predicted = _simulate(scenario, estate).result if predict else None
     if as_json:
         emit_json(plan_json(scenario, topology, plan, predicted))
     else:
@@ -62,7 +65,7 @@ def run_command(
     if as_json:
         emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
     else:
-        print_summary(data, console())
+        print_summary(data, console(markup=True))
         say(f"Report: {folder / 'report.html'}")
     return _EXIT_CODES[simulation.result.status]
 
@@ -77,7 +80,7 @@ def report_command(folder: Path, *, as_json: bool) -> int:
     if as_json:
         emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
     else:
-        print_summary(data, console())
+        print_summary(data, console(markup=True))
         say(f"Report: {folder / 'report.html'}")
     return _EXIT_CODES[JobStatus(data.meta["status"])]
 
@@ -96,21 +99,53 @@ def _scenario(source: str, seed: int | None, strategy: str | None) -> Scenario:
     return scenario
 
 
-def _simulate(scenario: Scenario) -> Simulation:
+def _simulate(scenario: Scenario, estate: Estate | None = None) -> Simulation:
     """One modelled run; an empty selection is an error, not a result."""
     from .simulate import simulate
 
-    with progress("Simulating") as show:
-        simulation = simulate(
-            scenario,
-            progress=lambda done, total: show(f"{done} of {total} VMs", done / max(total, 1)),
-        )
-    if simulation.result.status is JobStatus.NOTHING_SELECTED:
-        raise NothingSelectedError(
-            f"{scenario.source}: the selection matches no VM",
-            f"look at the estate with `stillframe estate show {scenario.source}`",
-        )
+    try:
+        with progress("Simulating") as show:
+            simulation = simulate(
+                scenario,
+                estate=estate,
+                progress=lambda done, total: show(f"{done} of {total} VMs", done / max(total, 1)),
+            )
+    except InputError as error:
+        raise _blamed(error, scenario) from None
+    except NothingSelectedError:
+        raise _nothing_selected(scenario) from None
     return simulation
+
+
+def _plan(scenario: Scenario, topology: Topology) -> Plan:
+    try:
+        return make_plan(topology, scenario.job)
+    except NothingSelectedError:
+        raise _nothing_selected(scenario) from None
+
+
+def _nothing_selected(scenario: Scenario) -> InputError:
+    """An empty selection is the scenario's fault, and says in which file."""
+    return InputError(
+        scenario.source,
+        "job.select",
+        "the selection matches no VM",
+        f"look at the estate with `stillframe estate show {scenario.source}`",
+    )
+
+
+def _blamed(error: InputError, scenario: Scenario) -> InputError:
+    """What the modelled world refuses stands in the scenario: name the file and the place in it."""
+    if error.source != "world":
+        return error
+    field = f"world.{error.field}" if error.field.startswith("arrays") else error.field
+    number = re.match(r"events\[(\d+)\]", field)
+    if number is not None:
+        # The world counts its own events only, the user counts all of them.
+        event = scenario.world_events[int(number[1])]
+        place = next(i for i, one in enumerate(scenario.events) if one is event)
+        field = f"events[{place}]{field[number.end() :]}"
+    return InputError(scenario.source, field, error.problem, error.advice)
 
 
 def _command(source: str, scenario: Scenario, strategy: str | None) -> str:

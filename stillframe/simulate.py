@@ -100,18 +100,8 @@ def simulate(
     run = _Run(scenario, chosen, built, world, log, strategy, progress)
     loop = SimLoop(env)
     with few_collections(), asyncio.Runner(loop_factory=lambda: loop) as runner:
-        topology, plan, job, result = runner.run(run.main())
-    return Simulation(
-        scenario=scenario,
-        seed=chosen,
-        topology=topology,
-        plan=plan,
-        result=result,
-        world=world,
-        events_run=loop.events_run,
-        callbacks_run=loop.callbacks_run,
-        limit_peaks=job.limiter.peaks(),
-    )
+        runner.run(run.main())
+    return run.simulation(loop)
 
 
 @contextmanager
@@ -137,50 +127,79 @@ def job_id_of(scenario: str, seed: int) -> str:
     return hashlib.blake2b(f"{scenario}\x1f{seed}".encode(), digest_size=5).hexdigest()
 
 
-@dataclass(slots=True)
 class _Run:
-    scenario: Scenario
-    seed: int
-    estate: Estate
-    world: World
-    log: EventLog
-    strategy: Strategy | None
-    progress: Progress | None
+    """What the run's coroutine works with, and what it leaves.
 
-    async def main(self) -> tuple[Topology, Plan, Job, JobResult]:
-        spec = self.scenario.job
-        world = self.world
-        found = await discover(world.hypervisors, world.arrays, self.estate.arrays)
-        topology = Topology(found)
-        plan = make_plan(topology, spec, self.strategy)
-        await asyncio.sleep(self.scenario.plan_age)
-        job = Job(
-            job_id_of(self.scenario.name, self.seed),
+    The coroutine returns nothing: asyncio's Runner formats the main task when it puts the signal
+    handler back, and a result with it.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int,
+        estate: Estate,
+        world: World,
+        log: EventLog,
+        strategy: Strategy | None,
+        progress: Progress | None,
+    ) -> None:
+        self._scenario = scenario
+        self._seed = seed
+        self._estate = estate
+        self._world = world
+        self._log = log
+        self._strategy = strategy
+        self._progress = progress
+
+    async def main(self) -> None:
+        """Plan at t=0, run the job, let the world go on for a while."""
+        spec = self._scenario.job
+        world = self._world
+        found = await discover(world.hypervisors, world.arrays, self._estate.arrays)
+        self._topology = Topology(found)
+        self._plan = make_plan(self._topology, spec, self._strategy)
+        await asyncio.sleep(self._scenario.plan_age)
+        self._job = Job(
+            job_id_of(self._scenario.name, self._seed),
             spec,
-            plan,
-            topology,
+            self._plan,
+            self._topology,
             world.hypervisors,
             world.arrays,
-            random=random.Random(f"{self.seed}/retry"),
-            log=self.log,
-            progress=self.progress,
-            array_descriptions=self.estate.arrays,
+            random=random.Random(f"{self._seed}/retry"),
+            log=self._log,
+            progress=self._progress,
+            array_descriptions=self._estate.arrays,
         )
-        result = await self._job_with_cancel(job)
-        await asyncio.sleep(self.scenario.observe)
-        return topology, plan, job, result
+        await self._run_job()
+        await asyncio.sleep(self._scenario.observe)
 
-    async def _job_with_cancel(self, job: Job) -> JobResult:
+    async def _run_job(self) -> None:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(job.run())
-        cancel_s = self.scenario.cancel_s
+        task = loop.create_task(self._job.run())
+        cancel_s = self._scenario.cancel_s
         alarm = loop.call_at(cancel_s, task.cancel) if cancel_s is not None else None
         try:
-            return await task
+            await task
         except asyncio.CancelledError:
-            if job.result is None or not task.cancelled():
+            if self._job.result is None or not task.cancelled():
                 raise
-            return job.result
         finally:
             if alarm is not None:
                 alarm.cancel()
+
+    def simulation(self, loop: SimLoop) -> Simulation:
+        """The finished run."""
+        assert self._job.result is not None  # noqa: S101  main() has returned
+        return Simulation(
+            scenario=self._scenario,
+            seed=self._seed,
+            topology=self._topology,
+            plan=self._plan,
+            result=self._job.result,
+            world=self._world,
+            events_run=loop.events_run,
+            callbacks_run=loop.callbacks_run,
+            limit_peaks=self._job.limiter.peaks(),
+        )

@@ -130,7 +130,7 @@ class TestCreate:
         assert len(result.orphans) == 1
         assert "vc/vm3 may exist or may yet appear" in result.orphans[0]
         assert result.status is JobStatus.PARTLY
-        assert result.makespan_s < 1200 + 300 + 120  # its time limit, the settle time, pauses
+        assert result.makespan_s < 1200 + 900 + 120  # its time limit, the settle time, pauses
 
 
 class TestArray:
