@@ -147,7 +147,7 @@ def edge_draws(profile: TraceProfile, replay: Replay) -> Figure:
         modelled = np.array([profile.delta_bytes(phase, 7.0) for phase in phases_s])
         beyond += abs(errors_percent(modelled, replay.sizes(phases_s, 7.0))[2]) > 10.0
     share = 100.0 * beyond / EDGE_DRAWS
-    return Figure(f"7 s windows: draws of {EDGE_DRAWS} whose p95 is off by over 10 %", share, "%")
+    return Figure(f"7 s windows: share of {EDGE_DRAWS} draws with p95 off by > 10 %", share, "%")
 
 
 def foresight(path: Path, replay: Replay) -> tuple[list[Figure], dict[str, object]]:

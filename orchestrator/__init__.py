@@ -1,0 +1,1 @@
+"""The orchestrator: plain asyncio over driver contracts; it knows no model and no vendor."""

@@ -1,0 +1,1 @@
+"""What a run is worth reading for: tables, statistics, figures, pages, traces."""

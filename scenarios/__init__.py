@@ -1,0 +1,1 @@
+"""Scenario files: their schema, the ones that ship, and the estate generator."""

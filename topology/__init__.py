@@ -1,0 +1,1 @@
+"""Where VMs lie: the graph of VM, disk, datastore, extent and storage unit; importers."""

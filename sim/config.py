@@ -1,0 +1,99 @@
+"""The configuration of a modelled world, and the events scheduled in it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from ..drivers.records import DatastoreId, PowerState
+from ..orchestrator.spec import Section
+from ..quantity import Bytes, Seconds
+from .array_profiles import ArrayProfile
+from .faults import NO_FAULTS, Faults
+from .guest_rules import GuestRule
+from .profiles import HypervisorProfile, hypervisor_profile
+
+DEFAULT_ARRAY = "default"
+
+
+class WorkingDirectory(Section):
+    """VMs whose deltas do not lie beside their disks (in vSphere, ``workingDir``).
+
+    ``match`` is a shell glob on the VM's name, ``datastore`` an identifier or a name.
+    """
+
+    match: str
+    datastore: str
+
+
+class WorldConfig(Section):
+    """Everything about a modelled world that is not the estate itself.
+
+    Attributes
+    ----------
+    hypervisor:
+        A named profile, single numbers of it replaced: ``{profile: esxi-8, stun_create: 1 s}``.
+    arrays:
+        Profiles by array identifier or name; ``default`` for all others.
+    guests:
+        Rules for what guests write; the first match wins.
+    working_directories:
+        Where deltas go if not beside the disks; the first match wins.
+    faults:
+        What goes wrong in the hypervisors (arrays have theirs in their profiles).
+    """
+
+    hypervisor: HypervisorProfile = Field(default_factory=lambda: hypervisor_profile("esxi-8"))
+    arrays: dict[str, ArrayProfile] = Field(default_factory=dict)
+    guests: tuple[GuestRule, ...] = ()
+    working_directories: tuple[WorkingDirectory, ...] = ()
+    faults: Faults = NO_FAULTS
+
+    @field_validator("arrays")
+    @classmethod
+    def _has_default(cls, arrays: dict[str, ArrayProfile]) -> dict[str, ArrayProfile]:
+        return arrays if DEFAULT_ARRAY in arrays else {DEFAULT_ARRAY: ArrayProfile(), **arrays}
+
+    def array_profile(self, array_id: str, name: str) -> ArrayProfile:
+        """The profile of an array: by identifier, else by name, else the default."""
+        arrays = self.arrays
+        return arrays.get(array_id) or arrays.get(name) or arrays.get(DEFAULT_ARRAY, ArrayProfile())
+
+
+class _OnVm(Section):
+    at: Seconds
+    """When, from the start of the world."""
+    vm: str
+    """The VM's identifier, or its name if only one has it."""
+
+
+class VmotionEvent(_OnVm):
+    """A VM moves to another host (identifier or name)."""
+
+    kind: Literal["vmotion"] = "vmotion"
+    host: str
+
+
+class StorageVmotionEvent(_OnVm):
+    """A VM's disks move to another datastore (identifier or name).
+
+    ``disks`` are the keys of those that move, all and the VM's home if absent; ``copy_size`` is
+    what has to be copied, by default the profile's allocated share of the disks.
+    """
+
+    kind: Literal["storage-vmotion"] = "storage-vmotion"
+    datastore: DatastoreId
+    disks: tuple[int, ...] | None = None
+    copy_size: Bytes | None = None
+
+
+class PowerEvent(_OnVm):
+    """A VM is powered on or off. ``cut`` powers off without shutting the guest down."""
+
+    kind: Literal["power"] = "power"
+    to: Literal[PowerState.ON, PowerState.OFF, PowerState.SUSPENDED]
+    cut: bool = False
+
+
+WorldEvent = Annotated[VmotionEvent | StorageVmotionEvent | PowerEvent, Field(discriminator="kind")]

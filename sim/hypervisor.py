@@ -1,0 +1,230 @@
+"""The modelled hypervisor: one vCenter with its hosts, behind the contract of a live one.
+
+What a caller is refused at once, as vSphere refuses it: a VM that another task or a migration
+works on (TaskInProgress: ``BusyError``), a template or a full chain of snapshots (NotSupported,
+TooManySnapshotLevels: ``NeverWillError``), an unknown VM or snapshot (``NotFoundError``).
+
+A running VM whose guest tools are missing cannot be quiesced. The vSphere API then drops the
+request to quiesce and reports success; a caller who believes the flag he sent would call a
+crash-consistent image application-consistent. The profile decides which of the two is modelled:
+``refuse`` (``QuiesceFailedError``, what a driver that looks first does) or ``ignore`` (level
+``crash``). A VM that does not run has nothing to quiesce and is never refused for that.
+
+Snapshots that were there before carry their own names and stay unless a caller removes them by
+name: the model does as it is told, so that a caller who removes what is not his is found out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from ..drivers.contracts import (
+    HypervisorCapabilities,
+    MergeResult,
+    VmSnapshot,
+    VmSnapshotRef,
+    VmSnapshotRequest,
+    VmSnapshotState,
+)
+from ..drivers.errors import BusyError, NeverWillError, NotFoundError, QuiesceFailedError
+from ..drivers.records import HostId, Inventory, VCenter, VmId
+from .bridge import resolve
+from .creating import CreateOperation
+from .draws import Uniforms
+from .fabric import Fabric
+from .profiles import MergeAlgorithm, WithoutTools, algorithm_for
+from .removing import MergeOperation
+from .slots import Slots
+from .vmstate import VmState
+
+_CAPABILITIES = HypervisorCapabilities(
+    reports_quiesce=True, reports_stun=True, reports_delta=True, consolidates=True
+)
+
+
+class ModelHypervisor:
+    """One modelled vCenter; implements :class:`~stillframe.drivers.contracts.HypervisorDriver`.
+
+    Parameters
+    ----------
+    fabric:
+        What it shares with the other vCenters of the world.
+    vcenter:
+        Itself.
+    estate:
+        The inventory that it is taken from; only what belongs to ``vcenter`` counts.
+    states:
+        Its VMs.
+    """
+
+    def __init__(
+        self, fabric: Fabric, vcenter: VCenter, estate: Inventory, states: Iterable[VmState]
+    ) -> None:
+        own = vcenter.id
+        self.id = own
+        self.states: dict[VmId, VmState] = {state.vm.id: state for state in states}
+        self._fabric = fabric
+        self._fixed = Inventory(
+            (vcenter,),
+            tuple(cluster for cluster in estate.clusters if cluster.vcenter_id == own),
+            tuple(host for host in estate.hosts if host.vcenter_id == own),
+            tuple(store for store in estate.datastores if store.vcenter_id == own),
+            (),
+        )
+        profile = fabric.profile
+        self.tasks = Slots(profile.vcenter_tasks)
+        self.host_tasks: dict[HostId, Slots] = {
+            host.id: Slots(profile.host_tasks) for host in self._fixed.hosts
+        }
+        self._algorithms: dict[HostId | None, MergeAlgorithm] = {
+            host.id: algorithm_for(profile, host.version) for host in self._fixed.hosts
+        }
+        self._snapshots = 0
+
+    @property
+    def capabilities(self) -> HypervisorCapabilities:
+        """Everything: a model sees what it does."""
+        return _CAPABILITIES
+
+    async def inventory(self) -> Inventory:
+        """Everything this vCenter holds, with every VM where it is now."""
+        await self._query()
+        fixed = self._fixed
+        vms = tuple(state.vm for state in self.states.values())
+        return Inventory(fixed.vcenters, fixed.clusters, fixed.hosts, fixed.datastores, vms)
+
+    async def list_snapshots(self, vm_ids: Sequence[VmId] | None = None) -> list[VmSnapshotState]:
+        """See :meth:`HypervisorDriver.list_snapshots`; as of the moment of the answer."""
+        await self._query()
+        wanted = self.states if vm_ids is None else vm_ids
+        stores, elsewhere = self._fabric.storage.datastores, self._fabric.delta_store
+        found = (self.states[vm_id] for vm_id in wanted if vm_id in self.states)
+        return [state.listing(stores, elsewhere.get(state.guest)) for state in found]
+
+    async def create_snapshot(self, request: VmSnapshotRequest) -> VmSnapshot:
+        """See :meth:`HypervisorDriver.create_snapshot`."""
+        operation = "create_snapshot"
+        state = self._state(operation, request.vm_id)
+        draw = self._claim(operation, state)
+        quiesce = self._check_create(state, request)
+        self._snapshots += 1
+        future: asyncio.Future[VmSnapshot] = asyncio.get_running_loop().create_future()
+        CreateOperation(
+            self._fabric,
+            state,
+            self._host_of(state),
+            self.tasks,
+            draw,
+            future,
+            request,
+            f"{self.id}/snapshot-{self._snapshots}",
+            quiesce=quiesce,
+        ).begin()
+        return await future
+
+    async def remove_snapshot(self, ref: VmSnapshotRef) -> MergeResult:
+        """See :meth:`HypervisorDriver.remove_snapshot`.
+
+        The snapshot stays in the list until its delta is merged.
+        """
+        operation = "remove_snapshot"
+        state = self._state(operation, ref.vm_id)
+        draw = self._claim(operation, state)
+        place = state.find(ref.snapshot_id)
+        if place is None:
+            reason = f"it has no snapshot {ref.snapshot_id} (any more)"
+            raise NotFoundError(operation, ref.vm_id, reason)
+        future: asyncio.Future[MergeResult] = asyncio.get_running_loop().create_future()
+        MergeOperation(
+            self._fabric,
+            state,
+            operation,
+            self._host_of(state),
+            self.tasks,
+            draw,
+            future,
+            [state.chain[place]],
+            self._algorithm_of(state),
+            may_fail=True,
+        ).begin()
+        return await future
+
+    async def consolidate(self, vm_id: VmId) -> None:
+        """See :meth:`HypervisorDriver.consolidate`."""
+        operation = "consolidate"
+        state = self._state(operation, vm_id)
+        draw = self._claim(operation, state)
+        # Newest first: what is merged down is merged again only if what lies below is loose too.
+        loose = [snapshot for snapshot in reversed(state.chain) if snapshot.loose]
+        if not loose:
+            return
+        future: asyncio.Future[MergeResult] = asyncio.get_running_loop().create_future()
+        MergeOperation(
+            self._fabric,
+            state,
+            operation,
+            self._host_of(state),
+            self.tasks,
+            draw,
+            future,
+            loose,
+            self._algorithm_of(state),
+            may_fail=False,
+        ).begin()
+        await future
+
+    # -- checks ---------------------------------------------------------------------------------
+
+    async def _query(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._fabric.env.after(self._fabric.profile.query_latency, resolve, future, None)
+        await future
+
+    def _state(self, operation: str, vm_id: VmId) -> VmState:
+        state = self.states.get(vm_id)
+        if state is None:
+            raise NotFoundError(operation, vm_id, f"{self.id} has no such VM")
+        return state
+
+    def _claim(self, operation: str, state: VmState) -> Uniforms:
+        """The draws of a new operation on a VM that is free for it."""
+        fabric = self._fabric
+        state.attempts += 1
+        draw = fabric.draws.uniforms(operation, state.vm.id, state.attempts)
+        retry_s = fabric.profile.busy_retry
+        if state.operation:
+            reason = f"{state.operation} is in progress"
+            raise BusyError(operation, state.vm.id, reason, retry_after_s=retry_s)
+        faults = fabric.faults
+        if draw[7] < faults.busy_probability and faults.active(fabric.env.now):
+            reason = "another task holds the VM"
+            raise BusyError(operation, state.vm.id, reason, retry_after_s=retry_s)
+        return draw
+
+    def _check_create(self, state: VmState, request: VmSnapshotRequest) -> bool:
+        """Whether the guest will be quiesced; raises when the request is refused."""
+        vm, profile = state.vm, self._fabric.profile
+        if vm.is_template:
+            reason = "it is a template, which has no snapshots"
+            raise NeverWillError("create_snapshot", vm.id, reason)
+        if len(state.chain) >= profile.snapshot_depth:
+            reason = f"its chain has {len(state.chain)} snapshots, the most there can be"
+            advice = "remove snapshots that are no longer needed"
+            raise NeverWillError("create_snapshot", vm.id, reason, advice)
+        if not request.quiesce or not state.running:
+            return False
+        if vm.can_quiesce is False:
+            if profile.without_tools is WithoutTools.IGNORE:
+                return False
+            reason = "its guest tools are not running, so it cannot be quiesced"
+            raise QuiesceFailedError("create_snapshot", vm.id, reason)
+        return True
+
+    def _host_of(self, state: VmState) -> Slots | None:
+        host_id = state.vm.host_id
+        return None if host_id is None else self.host_tasks.get(host_id)
+
+    def _algorithm_of(self, state: VmState) -> MergeAlgorithm:
+        known = self._algorithms.get(state.vm.host_id)
+        return algorithm_for(self._fabric.profile, "") if known is None else known

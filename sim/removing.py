@@ -1,0 +1,139 @@
+"""Removing a VM snapshot, and consolidating deltas that have lost theirs: both are merges."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..drivers.contracts import MergeResult, Window
+from ..drivers.errors import HappenedError
+from .draws import Uniforms, lognormal
+from .fabric import Fabric
+from .merge import Merge, Transfer
+from .operation import Operation
+from .profiles import MergeAlgorithm
+from .slots import Slots
+from .vmstate import Snapshot, VmState
+
+
+class MergeOperation(Operation[MergeResult]):
+    """Merges deltas one after the other. Uniforms: 1 stun, 2 consolidation needed.
+
+    The newest delta of a running VM is merged with the profile's algorithm, since the guest goes on
+    writing. A delta below it, or one of a VM that is off, stands still and takes one pass.
+    """
+
+    __slots__ = (
+        "_algorithm",
+        "_delta",
+        "_may_fail",
+        "_merge",
+        "_merged",
+        "_passes",
+        "_stun_window",
+        "_stunned_s",
+        "_targets",
+    )
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        state: VmState,
+        name: str,
+        host: Slots | None,
+        vcenter: Slots,
+        draw: Uniforms,
+        future: asyncio.Future[MergeResult],
+        targets: list[Snapshot],
+        algorithm: MergeAlgorithm,
+        *,
+        may_fail: bool,
+    ) -> None:
+        super().__init__(fabric, state, name, host, vcenter, draw, future)
+        self._targets = targets
+        self._algorithm = algorithm
+        self._may_fail = may_fail
+        self._merge: Merge | None = None
+        self._delta = self._merged = self._stunned_s = 0.0
+        self._passes = 0
+        self._stun_window: Window | None = None
+
+    def _work(self) -> None:
+        fabric = self.fabric
+        if fabric.faulty and self._may_fail:
+            probability = fabric.faults.consolidation_probability
+            if self._strikes(2, probability, "consolidation-needed"):
+                self._targets[0].loose = True
+                reason = "the snapshot is gone, its delta could not be merged"
+                self._answer(HappenedError(self.name, self.vm_id, reason, "consolidate the VM"))
+                return
+        self._next()
+
+    def _next(self) -> None:
+        fabric, state = self.fabric, self.state
+        profile, chain, guest = fabric.profile, state.chain, state.guest
+        snapshot = self._targets[0]
+        if snapshot is chain[-1]:
+            delta = fabric.guests.delta_bytes(guest, snapshot.since_s, fabric.env.now)
+            algorithm = self._algorithm if state.running else MergeAlgorithm.MIRROR
+        else:
+            until_s = chain[chain.index(snapshot) + 1].since_s
+            delta = fabric.guests.delta_bytes(guest, snapshot.since_s, until_s)
+            algorithm = MergeAlgorithm.MIRROR
+        self._delta += delta
+        Merge(
+            fabric.env,
+            fabric.routes(fabric.guests.shares[guest]),
+            profile.merge_rate,
+            algorithm,
+            delta,
+            self._grown,
+            profile.merge_passes,
+            profile.merge_stun_below,
+            self._stop,
+        )
+
+    def _grown(self, since_s: float, now_s: float) -> float:
+        return self.fabric.guests.delta_bytes(self.state.guest, since_s, now_s)
+
+    def _stop(self, merge: Merge) -> None:
+        self._merge = merge
+        if not self.state.running:
+            self._done()
+            return
+        fabric = self.fabric
+        self._stunned_s = now_s = fabric.env.now
+        self._stun(now_s)
+        if merge.rest_bytes:
+            routes = fabric.routes(fabric.guests.shares[self.state.guest])
+            rate = fabric.profile.merge_rate
+            Transfer(fabric.env, routes, merge.rest_bytes, rate, self._switch)
+        else:
+            self._switch()
+
+    def _switch(self) -> None:
+        profile = self.fabric.profile
+        stun_s = lognormal(self.draw[1], profile.stun_remove, profile.stun_remove_sigma)
+        if self.state.held_disks > 1:
+            stun_s += profile.stun_remove_per_disk * (self.state.held_disks - 1)
+        self.fabric.env.after(stun_s, self._done)
+
+    def _done(self) -> None:
+        fabric, state, merge = self.fabric, self.state, self._merge
+        assert merge is not None, "a merge is done after it has made its passes"  # noqa: S101
+        now_s = fabric.env.now
+        if state.stunned:
+            self._unstun(now_s)
+            self._stun_window = Window(self._stunned_s, now_s)
+        moved = merge.merged_bytes + merge.rest_bytes
+        self._merged += moved
+        self._passes += merge.passes + (merge.rest_bytes > 0)
+        fabric.guests.wrote_to(fabric.guests.shares[state.guest], moved, now_s)
+        snapshot = self._targets.pop(0)
+        state.chain.remove(snapshot)
+        fabric.history.append((state.guest, snapshot.since_s, now_s, state.vm))
+        fabric.add(now_s, "world.vm.merged", "", self.vm_id, snapshot.tag)
+        if self._targets:
+            self._next()
+        else:
+            delta, merged = round(self._delta), round(self._merged)
+            self._answer(MergeResult(delta, merged, self._passes, self._stun_window))

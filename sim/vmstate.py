@@ -1,0 +1,189 @@
+"""One VM as the modelled hypervisor sees it: where it lies now, and its chain of snapshots."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from ..drivers.contracts import (
+    FileLocation,
+    FileRole,
+    RawDevice,
+    VmLocation,
+    VmSnapshotRef,
+    VmSnapshotState,
+)
+from ..drivers.records import Datastore, DatastoreId, Disk, PowerState, Vm
+
+_DISK_FILE = re.compile(r"(-\d{6})?\.vmdk$", re.IGNORECASE)
+_IN_DATASTORE = re.compile(r"^\s*\[[^\]]*\]\s*")
+
+
+class Snapshot:
+    """One snapshot in a VM's chain, and the delta that was started with it.
+
+    The delta holds what was written from ``since_s`` until the next snapshot of the chain began,
+    or until now if there is none. A ``loose`` delta has lost its snapshot: it can be consolidated
+    and nothing else.
+    """
+
+    __slots__ = ("foreign", "id", "loose", "since_s", "tag")
+
+    def __init__(self, snapshot_id: str, tag: str, since_s: float, *, foreign: bool) -> None:
+        self.id = snapshot_id
+        self.tag = tag
+        self.since_s = since_s
+        self.foreign = foreign
+        self.loose = False
+
+
+class VmState:
+    """A VM, its chain (oldest first) and what is being done to it.
+
+    Attributes
+    ----------
+    vm:
+        The record with the current host, placement and power state.
+    guest:
+        Its number among the guests.
+    running:
+        Whether there is a guest that can be frozen and vCPUs that can be stopped.
+    is_windows:
+        Whether the guest is frozen through VSS.
+    held_disks:
+        Disks that a VM snapshot holds still, each with a delta of its own.
+    operation:
+        What the hypervisor does to it now; empty when it is free. There is never more than one.
+    deferred:
+        Events of the world that wait for the operation to end.
+    clean:
+        A VM that is off was shut down by its guest, so that its file systems are whole.
+    attempts:
+        Operations so far; keys the draws.
+    """
+
+    __slots__ = (
+        "attempts",
+        "chain",
+        "clean",
+        "deferred",
+        "frozen",
+        "guest",
+        "held_disks",
+        "is_windows",
+        "operation",
+        "running",
+        "stunned",
+        "vm",
+    )
+
+    def __init__(self, vm: Vm, guest: int) -> None:
+        self.vm = vm
+        self.guest = guest
+        self.chain: list[Snapshot] = [
+            Snapshot(f"{vm.id}/found-{n}", f"found-{n}", 0.0, foreign=True)
+            for n in range(1, vm.snapshot_count + 1)
+        ]
+        name = vm.guest_os.lower()
+        self.is_windows = "windows" in name or name.startswith("win")
+        self.running = vm.power_state is PowerState.ON
+        self.held_disks = sum(disk.in_vm_snapshot for disk in vm.disks)
+        self.operation = ""
+        self.deferred: list[Callable[[], None]] | None = None
+        self.frozen = False
+        self.stunned = False
+        self.clean = True
+        self.attempts = 0
+
+    def deltas_by_store(self, delta_store: DatastoreId | None) -> list[tuple[DatastoreId, int]]:
+        """How many deltas a snapshot creates on each datastore, in the order of the disks."""
+        counts: dict[DatastoreId, int] = {}
+        for disk in self.vm.disks:
+            store_id = delta_store or disk.datastore_id
+            if store_id is not None and disk.in_vm_snapshot:
+                counts[store_id] = counts.get(store_id, 0) + 1
+        return list(counts.items())
+
+    def find(self, snapshot_id: str) -> int | None:
+        """The place in the chain of a snapshot; None if it is not there (any more)."""
+        for place, snapshot in enumerate(self.chain):
+            if snapshot.id == snapshot_id and not snapshot.loose:
+                return place
+        return None
+
+    def listing(
+        self, datastores: Mapping[DatastoreId, Datastore], delta_store: DatastoreId | None
+    ) -> VmSnapshotState:
+        """What a client that lists snapshots is told."""
+        refs = tuple(
+            VmSnapshotRef(self.vm.id, snapshot.id, snapshot.tag)
+            for snapshot in self.chain
+            if not snapshot.loose
+        )
+        return VmSnapshotState(
+            self.vm.id,
+            self.location(datastores, delta_store),
+            refs,
+            needs_consolidation=any(snapshot.loose for snapshot in self.chain),
+            operation_running=bool(self.operation),
+        )
+
+    def location(
+        self, datastores: Mapping[DatastoreId, Datastore], delta_store: DatastoreId | None
+    ) -> VmLocation:
+        """Every file of the VM where it lies now, and the devices of its raw mappings.
+
+        The newest delta of each disk takes the writes; everything below it stands still. Without
+        a snapshot the disks themselves are listed, as base.
+        """
+        vm = self.vm
+        files: list[FileLocation] = []
+        raw: list[RawDevice] = []
+        for disk in vm.disks:
+            if disk.raw_device is not None:
+                raw.append(RawDevice(disk.key, disk.raw_device, not disk.raw_is_physical))
+            if disk.datastore_id is not None:
+                self._add_disk(files, disk, disk.datastore_id, datastores, delta_store)
+        home = vm.home_datastore_id
+        if home is not None:
+            store = datastores.get(home)
+            path = f"[{store.name if store else home}] {vm.name}/{vm.name}.vmx"
+            files.append(FileLocation(path, home, FileRole.CONFIG))
+        return VmLocation(tuple(files), tuple(raw))
+
+    def _add_disk(
+        self,
+        files: list[FileLocation],
+        disk: Disk,
+        store_id: DatastoreId,
+        datastores: Mapping[DatastoreId, Datastore],
+        delta_store: DatastoreId | None,
+    ) -> None:
+        if disk.raw_is_physical:
+            # Only a pointer: the data is on the device, which no VM snapshot holds.
+            files.append(FileLocation(disk.path, store_id, FileRole.CONFIG))
+            return
+        if not disk.in_vm_snapshot:
+            files.append(FileLocation(disk.path, store_id, FileRole.LIVE, disk.key))
+            return
+        files.append(FileLocation(disk.path, store_id, FileRole.BASE, disk.key))
+        depth = len(self.chain)
+        path = disk.path
+        # Nearly every path is that of a base disk; the pattern is for disks already on a delta.
+        stem = path[:-5] if path[-5:] == ".vmdk" and path[-12:-11] != "-" else _stem(path)
+        if delta_store is not None and delta_store != store_id:
+            store = datastores.get(delta_store)
+            stem = in_datastore(stem, store.name if store else delta_store)
+            store_id = delta_store
+        for number in range(1, depth + 1):
+            role = FileRole.DELTA if number == depth else FileRole.BASE
+            files.append(FileLocation(f"{stem}-{number:06}.vmdk", store_id, role, disk.key))
+
+
+def _stem(path: str) -> str:
+    return _DISK_FILE.sub("", path)
+
+
+def in_datastore(path: str, datastore_name: str) -> str:
+    """The same folder and file in another datastore: ``[other] folder/file``."""
+    return f"[{datastore_name}] {_IN_DATASTORE.sub('', path)}"
