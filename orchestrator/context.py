@@ -15,7 +15,7 @@ from .discover import discover
 from .events import EventLog
 from .journal import Journal
 from .limits import Limiter, Scope, Scopes
-from .mapping import Needs
+from .mapping import Mapper, Needs
 from .result import ArrayCall, VmOutcome
 from .select import compile_rule
 from .spec import JobSpec, QuiescePolicy, Retry
@@ -64,6 +64,7 @@ class Context:
     random: random.Random
     log: EventLog
     journal: Journal
+    mapper: Mapper = field(init=False)
     limiter: Limiter = field(default_factory=Limiter)
     retries: int = 0
     fallbacks: int = 0
@@ -72,9 +73,12 @@ class Context:
     now_s: Callable[[], float] = _no_clock
     """The time on the running loop's clock, in seconds; set when the job starts to run."""
 
+    def __post_init__(self) -> None:
+        self.mapper = Mapper(self.topology, self.spec)
+
     def emit(self, kind: str, group: str, subject: str, detail: str = "") -> None:
         """Log an event now."""
-        self.log.rows.append((self.now_s(), kind, group, subject, detail))
+        self.log.add(self.now_s(), kind, group, subject, detail)
 
     @property
     def tag_prefix(self) -> str:
@@ -96,6 +100,7 @@ class Context:
         async with asyncio.timeout(self.spec.timeouts.query):
             estate = await discover(self.hypervisors, self.arrays, self.array_descriptions)
         self.topology = Topology(estate)
+        self.mapper = Mapper(self.topology, self.spec)
 
 
 def pause_s(retry: Retry, attempt: int, source: random.Random) -> float:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 Row = tuple[float, str, str, str, str]
 """Time in seconds on the loop's clock, kind, group (may be empty), subject, detail."""
+FIELDS = 5
 
 
 class Kind:
@@ -46,16 +48,29 @@ class Kind:
 
 
 class EventLog:
-    """An append-only list of :data:`Row`; appending is all that happens during a run."""
+    """An append-only sequence of :data:`Row`; appending is all that happens during a run.
 
-    __slots__ = ("rows",)
+    The fields of all rows stand in one flat list: at a dozen events for each VM, a tuple for each
+    would be the largest thing in memory of a large run.
+    """
+
+    __slots__ = ("_fields",)
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self._fields: list[Any] = []
 
     def add(self, t_s: float, kind: str, group: str, subject: str, detail: str = "") -> None:
         """Append one event at ``t_s`` seconds."""
-        self.rows.append((t_s, kind, group, subject, detail))
+        self._fields += (t_s, kind, group, subject, detail)
+
+    def __len__(self) -> int:
+        return len(self._fields) // FIELDS
+
+    @property
+    def rows(self) -> list[Row]:
+        """All events, in order; made anew at each use."""
+        fields = iter(self._fields)
+        return list(zip(*(fields,) * FIELDS, strict=True))
 
     def of(self, *kinds: str) -> list[Row]:
         """The events of these kinds, in order."""

@@ -16,7 +16,7 @@ from ..drivers.records import ArrayId, UnitId, VCenterId, VmId
 from .arraycalls import ArrayCutter, batches
 from .context import Context, VmWork
 from .events import Kind
-from .mapping import Needs, levels_of, needs_of
+from .mapping import Needs, levels_of
 from .result import ArrayCall, GroupOutcome, VmStatus
 from .spec import OnVmFailure
 from .vmcalls import list_patiently, open_vm, release_vm, tidy_vm
@@ -86,11 +86,11 @@ class GroupRun:
         for work in self.works:
             if not work.usable or work.snapshot is None:
                 continue
-            needs = needs_of(self._context.topology, work.snapshot.location, self._context.spec)
+            needs = self._context.mapper.needs_of(work.snapshot.location)
             if needs.unknown_datastores and not refreshed:
                 refreshed = True
                 await self._refresh()
-                needs = needs_of(self._context.topology, work.snapshot.location, self._context.spec)
+                needs = self._context.mapper.needs_of(work.snapshot.location)
             self._mapped(work, needs)
 
     async def _refresh(self) -> None:
@@ -212,7 +212,7 @@ class GroupRun:
         """Whether the VM needs the units it was cut on; if not, maps it to where it is."""
         if now is then or now == then:
             return True
-        needs = needs_of(self._context.topology, now, self._context.spec)
+        needs = self._context.mapper.needs_of(now)
         before = work.needs.unit_ids if work.needs is not None else ()
         if not needs.problem and set(needs.unit_ids) == set(before):
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..drivers.contracts import ConsistencyLevel, FileRole, RawDevice, VmLocation
@@ -41,105 +42,126 @@ class Needs(NamedTuple):
     problem: str = ""
 
 
-def needs_of(topology: Topology, location: VmLocation, spec: JobSpec) -> Needs:
-    """Which units a VM at this location needs.
+class _Place(NamedTuple):
+    """What lies under a set of datastores."""
 
-    Base disks and the VM's home count; deltas do not (what they hold came after the freeze). A
-    datastore counts with all its extents.
+    units: tuple[UnitId, ...]
+    unknown: tuple[DatastoreId, ...]
+    problem: str
+
+
+class Mapper:
+    """Maps locations to units over one topology, for one job.
+
+    Few sets of datastores hold many VMs, so what lies under a set is worked out once.
     """
-    stores: dict[DatastoreId, None] = {}
-    held: dict[int, None] = {}
-    live: dict[int, None] = {}
-    live_stores: dict[DatastoreId, None] = {}
-    excluded: dict[int, None] = {}
-    for file in location.files:
-        role = file.role
-        if role is FileRole.DELTA:
-            continue
-        if role is FileRole.LIVE:
-            if not spec.independent_disks:
-                if file.disk_key is not None:
-                    excluded[file.disk_key] = None
+
+    def __init__(self, topology: Topology, spec: JobSpec) -> None:
+        self._topology = topology
+        self._spec = spec
+        self._places: dict[tuple[DatastoreId, ...], _Place] = {}
+
+    def needs_of(self, location: VmLocation) -> Needs:
+        """Which units a VM at this location needs.
+
+        Base disks and the VM's home count; deltas do not (what they hold came after the freeze).
+        A datastore counts with all its extents.
+        """
+        stores: list[DatastoreId] = []
+        held: list[int] = []
+        live: list[int] = []
+        live_stores: list[DatastoreId] = []
+        excluded: list[int] = []
+        for _, store_id, role, key in location.files:
+            if role is FileRole.DELTA:
                 continue
-            live_stores[file.datastore_id] = None
-            if file.disk_key is not None:
-                live[file.disk_key] = None
-        elif role is FileRole.BASE and file.disk_key is not None:
-            held[file.disk_key] = None
-        stores[file.datastore_id] = None
-    finder = _Units(topology)
-    for store_id in stores:
-        finder.add_datastore(store_id, is_live=store_id in live_stores)
-    for raw in location.raw_devices:
-        if not raw.held and not spec.physical_raw_disks:
-            excluded[raw.disk_key] = None
-            continue
-        (held if raw.held else live)[raw.disk_key] = None
-        finder.add_device(raw, is_live=not raw.held)
-    return finder.needs(tuple(stores), held, live, excluded)
-
-
-class _Units:
-    """Collects units in order of first need, and the first reason why one cannot be had."""
-
-    __slots__ = ("live", "problem", "topology", "units", "unknown")
-
-    def __init__(self, topology: Topology) -> None:
-        self.topology = topology
-        self.units: dict[UnitId, None] = {}
-        self.live: dict[UnitId, None] = {}
-        self.unknown: list[DatastoreId] = []
-        self.problem = ""
-
-    def add_datastore(self, store_id: DatastoreId, *, is_live: bool) -> None:
-        if not self.topology.has_datastore(store_id):
-            self.unknown.append(store_id)
-            self.problem = self.problem or f"datastore {store_id} is not in the inventory"
-            return
-        missing = self.topology.missing_devices(store_id)
-        if missing:
-            self.problem = self.problem or (
-                f"no array of this estate has device {missing[0]} of datastore {store_id}"
-            )
-        units = self.topology.units_of_datastore(store_id)
-        if not units and not missing:
-            self.problem = self.problem or f"datastore {store_id} lies on no array unit"
-        self.units.update(dict.fromkeys(units))
-        if is_live:
-            self.live.update(dict.fromkeys(units))
-
-    def add_device(self, raw: RawDevice, *, is_live: bool) -> None:
-        unit = self.topology.unit_of_device(raw.device)
-        if unit is None:
-            self.problem = self.problem or (
-                f"no array of this estate has raw device {raw.device} of disk {raw.disk_key}"
-            )
-            return
-        self.units[unit] = None
-        if is_live:
-            self.live[unit] = None
-
-    def needs(
-        self,
-        stores: tuple[DatastoreId, ...],
-        held: dict[int, None],
-        live: dict[int, None],
-        excluded: dict[int, None],
-    ) -> Needs:
-        if not self.units and not self.problem:
-            self.problem = "the snapshot metadata names no file that must be kept"
-        for key in (*live, *excluded):  # a mapping's pointer file is not the disk
-            held.pop(key, None)
-        return Needs(
-            unit_ids=tuple(self.units),
-            datastore_ids=stores,
+            if role is FileRole.LIVE:
+                if not self._spec.independent_disks:
+                    _note(excluded, key)
+                    continue
+                _note(live, key)
+                live_stores.append(store_id)
+            elif role is FileRole.BASE and key is not None and key not in held:
+                held.append(key)
+            if store_id not in stores:
+                stores.append(store_id)
+        place = self._place(tuple(stores))
+        needs = Needs(
+            unit_ids=place.units,
+            datastore_ids=tuple(stores),
             held=tuple(held),
             live=tuple(live),
-            live_units=tuple(self.live),
+            live_units=self._place(tuple(live_stores)).units if live_stores else (),
             excluded=tuple(excluded),
-            unknown_datastores=tuple(self.unknown),
-            problem=self.problem,
+            unknown_datastores=place.unknown,
+            problem=place.problem,
         )
+        if location.raw_devices:
+            needs = self._with_raw_devices(needs, location.raw_devices)
+        if not needs.unit_ids and not needs.problem:
+            needs = needs._replace(problem="the snapshot metadata names no file that must be kept")
+        return needs
+
+    def _place(self, stores: tuple[DatastoreId, ...]) -> _Place:
+        place = self._places.get(stores)
+        if place is None:
+            place = self._places[stores] = self._look_up(stores)
+        return place
+
+    def _look_up(self, stores: tuple[DatastoreId, ...]) -> _Place:
+        topology = self._topology
+        units: dict[UnitId, None] = {}
+        unknown = [store_id for store_id in stores if not topology.has_datastore(store_id)]
+        problems = [f"datastore {store_id} is not in the inventory" for store_id in unknown]
+        for store_id in stores:
+            if store_id in unknown:
+                continue
+            missing = topology.missing_devices(store_id)
+            under = topology.units_of_datastore(store_id)
+            if missing:
+                problems.append(
+                    f"no array of this estate has device {missing[0]} of datastore {store_id}"
+                )
+            elif not under:
+                problems.append(f"datastore {store_id} lies on no array unit")
+            units.update(dict.fromkeys(under))
+        return _Place(tuple(units), tuple(unknown), problems[0] if problems else "")
+
+    def _with_raw_devices(self, needs: Needs, raw_devices: Sequence[RawDevice]) -> Needs:
+        """Add raw devices; the pointer file of a mapping, listed before, is not the disk."""
+        units = dict.fromkeys(needs.unit_ids)
+        live_units = dict.fromkeys(needs.live_units)
+        mapped = {raw.disk_key for raw in raw_devices}
+        held = [key for key in needs.held if key not in mapped]
+        live, excluded = list(needs.live), list(needs.excluded)
+        problem = needs.problem
+        for raw in raw_devices:
+            if not raw.held and not self._spec.physical_raw_disks:
+                excluded.append(raw.disk_key)
+                continue
+            (held if raw.held else live).append(raw.disk_key)
+            unit = self._topology.unit_of_device(raw.device)
+            if unit is None:
+                problem = problem or (
+                    f"no array of this estate has raw device {raw.device} of disk {raw.disk_key}"
+                )
+                continue
+            units[unit] = None
+            if not raw.held:
+                live_units[unit] = None
+        return needs._replace(
+            unit_ids=tuple(units),
+            held=tuple(held),
+            live=tuple(live),
+            live_units=tuple(live_units),
+            excluded=tuple(excluded),
+            problem=problem,
+        )
+
+
+def _note(keys: list[int], key: int | None) -> None:
+    if key is not None and key not in keys:
+        keys.append(key)
 
 
 def levels_of(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from ..drivers.contracts import ConsistencyLevel, GroupSnapshotRef, Window
 from ..drivers.records import ArrayId, DatastoreId, UnitId, VmId
@@ -98,8 +99,7 @@ class GroupOutcome:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogueEntry:
+class CatalogueEntry(NamedTuple):
     """A VM that can be restored: from which unit snapshots, at which level, cut when.
 
     ``cuts`` are the array group snapshots; a VM on several arrays has one for each, taken while

@@ -21,10 +21,14 @@ from .orchestrator.strategies import Strategy
 from .placements import placement_rows
 from .reports.rundata import RunData, from_result
 from .scenarios.schema import Scenario
+from .sim.assumptions import assumptions
 from .sim.env import SimEnv
 from .sim.loop import SimLoop
 from .sim.world import World
 from .topology.graph import Topology
+
+DELTA_SAMPLES = 200
+"""Points in time, over the job, at which the size of open deltas is noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Simulation:
 
     Attributes
     ----------
+    env:
+        The world's clock and queue; another loop may go on with them.
     events_run, callbacks_run:
         SimPy events and loop callbacks that the run took.
     limit_peaks:
@@ -45,6 +51,7 @@ class Simulation:
     plan: Plan
     result: JobResult
     world: World
+    env: SimEnv
     events_run: int
     callbacks_run: int
     limit_peaks: dict[str, tuple[int, int]]
@@ -57,8 +64,10 @@ class Simulation:
             "description": self.scenario.description,
             "seed": self.seed,
             "command": command,
-            "assumptions": self.world.assumptions(),
+            "assumptions": assumptions(self.scenario.world, self.topology.estate),
         }
+        if not any(row[1] == Quantity.DELTA_OPEN_BYTES for row in self.world.series.rows):
+            self.world.sample_deltas(max(self.result.makespan_s, 1.0) / DELTA_SAMPLES)
         placements = placement_rows(self.topology, self.plan)
         return from_result(self.result, placements, self.world.series.rows, meta)
 
@@ -199,6 +208,7 @@ class _Run:
             plan=self._plan,
             result=self._job.result,
             world=self._world,
+            env=loop.env,
             events_run=loop.events_run,
             callbacks_run=loop.callbacks_run,
             limit_peaks=self._job.limiter.peaks(),

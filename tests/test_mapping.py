@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from support_memory import small_estate
+
 from stillframe.drivers.contracts import (
     ConsistencyLevel,
     FileLocation,
@@ -13,10 +15,9 @@ from stillframe.drivers.contracts import (
 )
 from stillframe.drivers.records import DeviceIdentity
 from stillframe.orchestrator.arraycalls import batches
-from stillframe.orchestrator.mapping import levels_of, needs_of
+from stillframe.orchestrator.mapping import Mapper, Needs, levels_of
 from stillframe.orchestrator.spec import JobSpec
 from stillframe.topology.graph import Topology
-from support_memory import small_estate
 
 SPEC = JobSpec()
 
@@ -33,6 +34,14 @@ def topology(*, extents: int = 1) -> Topology:
 def at(*files: tuple[str, FileRole, int | None]) -> VmLocation:
     """A location with files on these datastores."""
     return VmLocation(tuple(FileLocation("f", store, role, key) for store, role, key in files))
+
+
+def needs_of(topology: Topology, location: VmLocation, spec: JobSpec) -> Needs:
+    """What a fresh mapper says; asked twice, it must say the same."""
+    mapper = Mapper(topology, spec)
+    needs = mapper.needs_of(location)
+    assert mapper.needs_of(location) == needs
+    return needs
 
 
 def device(number: int) -> DeviceIdentity:
@@ -68,9 +77,8 @@ def test_independent_disks_are_left_out_unless_asked_for() -> None:
 
 
 def test_a_physical_raw_disk_is_live_and_its_pointer_file_is_not_the_disk() -> None:
-    location = replace(
-        at(("vc/ds0", FileRole.BASE, 1), ("vc/ds0", FileRole.BASE, 2)),
-        raw_devices=(RawDevice(2, device(3), held=False),),
+    location = at(("vc/ds0", FileRole.BASE, 1), ("vc/ds0", FileRole.BASE, 2))._replace(
+        raw_devices=(RawDevice(2, device(3), held=False),)
     )
     needs = needs_of(topology(), location, SPEC)
     assert needs.unit_ids == ("a1/lun0", "a1/lun3")
@@ -81,8 +89,8 @@ def test_a_physical_raw_disk_is_live_and_its_pointer_file_is_not_the_disk() -> N
 
 
 def test_a_virtual_raw_disk_is_held() -> None:
-    location = replace(
-        at(("vc/ds0", FileRole.BASE, 1)), raw_devices=(RawDevice(1, device(2), held=True),)
+    location = at(("vc/ds0", FileRole.BASE, 1))._replace(
+        raw_devices=(RawDevice(1, device(2), held=True),)
     )
     needs = needs_of(topology(), location, SPEC)
     assert (needs.unit_ids, needs.held, needs.live) == (("a1/lun0", "a1/lun2"), (1,), ())
