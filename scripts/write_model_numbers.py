@@ -26,14 +26,11 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD]
     for name in PROFILES:
-        parts.append(
-            f"\n## Hypervisor profile `{name}`\n\n| number | value | source |\n|---|---|---|\n"
-        )
+        parts.append(f"\n## Hypervisor profile `{name}`\n{TABLE}")
         for profile, field, value, source in profile_sources_table():
             if profile == name:
-                parts.append(
-                    f"| `{field}` | {'no limit' if value == 'none' else value} | {source} |\n"
-                )
+                shown = "no limit" if value == "none" else value
+                parts.append(f"| `{field}` | {shown} | {source} |\n")
     for name, array in ARRAY_PROFILES.items():
         parts.append(f"\n## Array profile `{name}`\n{TABLE}")
         for field in type(array).model_fields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from .cli_common import console, emit_json, may_write, progress, say, table
+from .cli_common import console, emit_json, may_write, print_table, progress, say, table
 from .quantity import format_bytes, format_seconds
 from .sim.calibrate import TraceSummary, calibrate_trace
 from .sim.profilefile import save_profile
@@ -65,4 +65,4 @@ def _print_summary(summary: TraceSummary) -> None:
                 )
             ),
         )
-    out.print(rows)
+    print_table(rows)

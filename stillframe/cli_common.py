@@ -40,6 +40,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     FAILED = 3
     INTERRUPTED = 130
+    READER_GONE = 141
 
 
 EXIT_CODES_HELP = (
@@ -52,6 +53,13 @@ EXIT_CODES_HELP = (
 class FrontDoor(TyperGroup):
     """The command group that turns every way to fail into one line and an exit code."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a reader that leaves (`| head`) ends it like other programs."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_gone()
+
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command line and exit."""
         options |= {"standalone_mode": False, "prog_name": "stillframe"}
@@ -59,21 +67,22 @@ class FrontDoor(TyperGroup):
             code = super().main(*args, **options)
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
-            _fail("interrupted; the command did not finish", ExitCode.INTERRUPTED)
+            code = ExitCode.INTERRUPTED
         except _UsageError as error:
             _fail(_usage(error), ExitCode.BAD_INPUT)
         except StillframeError as error:
             _fail(str(error), exit_code_of(error))
         except BrokenPipeError:
-            # The reader (`| head`) has seen enough. Nothing may be written at shutdown either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(ExitCode.PROTECTED)
+            code = _reader_gone()
         except OSError as error:
             _fail(f"{error.filename or 'output'}: {error.strerror or error}", ExitCode.FAILED)
         except Exception:  # noqa: BLE001  # a defect of ours: show all, but keep the exit code
             traceback.print_exc()
             _fail("internal error, please report it with the lines above", ExitCode.FAILED)
-        sys.exit(130 if code == ExitCode.INTERRUPTED else code if isinstance(code, int) else 0)
+        # Some versions of Typer hand an interruption on as an error, others as an exit code.
+        if code == ExitCode.INTERRUPTED:
+            _fail("interrupted; the command did not finish", ExitCode.INTERRUPTED)
+        sys.exit(int(code) if isinstance(code, int) else 0)
 
 
 def exit_code_of(error: StillframeError) -> ExitCode:
@@ -81,6 +90,12 @@ def exit_code_of(error: StillframeError) -> ExitCode:
     if isinstance(error, InputError) or type(error).__name__ == "NothingSelectedError":
         return ExitCode.BAD_INPUT
     return ExitCode.FAILED
+
+
+def _reader_gone() -> int:
+    """Nobody reads stdout any more: write nothing at shutdown either, and say so to the shell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.READER_GONE
 
 
 def _usage(error: Exception) -> str:
@@ -123,15 +138,20 @@ def table(title: str, columns: Sequence[str], right: Sequence[int] = ()) -> Tabl
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made = Table(title=title, box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         made.add_column(column, justify="right" if index in right else "left", overflow="fold")
     return made
 
 
-def print_table(rows: Table, total: int, shown: int) -> None:
-    """A table, and how many rows it leaves out."""
+def print_table(rows: Table, total: int = 0, shown: int = 0) -> None:
+    """A table with its title, and how many rows it leaves out; nothing if it is empty."""
+    if not rows.row_count:
+        return
     out = console()
+    # Rich would fold a title to the width of a narrow table.
+    title, rows.title = rows.title, None
+    out.print(title, style="bold")
     out.print(rows)
     if total > shown:
         out.print(f"  … and {total - shown} more (--json lists all)")

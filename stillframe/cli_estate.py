@@ -19,6 +19,7 @@ from .cli_common import (
     say,
     table,
 )
+from .cli_plan import worth_telling
 from .drivers.records import DatastoreId, Estate, VmId
 from .orchestrator.spec import JobSpec
 from .quantity import format_bytes
@@ -128,8 +129,7 @@ def _print_import(found: RvtoolsImport) -> None:
     for finding in found.findings:
         place = f"{finding.tab} {finding.column}".strip()
         rows.add_row(finding.severity.value, place, finding.sentence)
-    if found.findings:
-        out.print(rows)
+    print_table(rows)
 
 
 def show_command(source: str, out: Path | None, *, force: bool, as_json: bool) -> None:
@@ -241,7 +241,7 @@ def print_estate(view: EstateView) -> None:
     rows = table("Arrays", ("array", "units", "size"), right=(1, 2))
     for array, units, size in _arrays(topology):
         rows.add_row(array.id, str(units), format_bytes(size))
-    print_table(rows, 0, 0)
+    print_table(rows)
     _print_units(topology)
     _print_datastores(topology)
     _print_components(view)
@@ -300,9 +300,9 @@ def _print_components(view: EstateView) -> None:
 def _tie_text(topology: Topology, component: Component) -> str:
     if len(component.unit_ids) < 2:
         return ""
-    best = max(ties(topology, component), key=lambda tie: tie.freed, default=None)
-    if best is not None:
-        return best.sentence
+    found = worth_telling(ties(topology, component), component)
+    if found:
+        return found[0].sentence
     extents = [
         set(topology.units_of_datastore(store.id)) for store in topology.estate.inventory.datastores
     ]
@@ -325,7 +325,7 @@ def _print_obstacles(view: EstateView) -> None:
     rows = table("What array snapshots cannot hold", ("count", "blocks the VM", "example"), (0,))
     for key, number in kinds.most_common():
         rows.add_row(str(number), "yes" if key[1] else "no", examples[key])
-    print_table(rows, 0, 0)
+    print_table(rows)
 
 
 def _arrays(topology: Topology) -> list[tuple[Any, int, int]]:

@@ -114,6 +114,10 @@ def _simulate(scenario: Scenario, estate: Estate | None = None) -> Simulation:
         raise _blamed(error, scenario) from None
     except NothingSelectedError:
         raise _nothing_selected(scenario) from None
+    if simulation.result.status is JobStatus.CANCELLED and scenario.cancel_s is None:
+        # Ctrl-C cancels the job, which then ends in good order. But when it came is not in the
+        # scenario, so the seed would not repeat this run, and it is no result.
+        raise KeyboardInterrupt
     return simulation
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .orchestrator.result import JobResult
     from .scenarios.schema import Scenario
     from .topology.graph import Topology
-    from .topology.queries import Tie
+    from .topology.queries import Component, Tie
 
 _ROWS = 20
 """Rows of a table before the rest is counted instead of listed; --json has them all."""
@@ -182,11 +182,19 @@ def _print_ties(scenario: Scenario, topology: Topology, plan: Plan) -> None:
         f"{count(len(plan.components), 'component')}; the largest has "
         f"{count(max(sizes), 'VM')} on {count(len(largest.unit_ids), 'unit')}."
     )
-    found = plan_ties(topology, plan, scenario.job)
+    found = worth_telling(plan_ties(topology, plan, scenario.job), largest)
     for tie in found[:3]:
         out.print(f"  {tie.sentence}", soft_wrap=True)
     if not found:
         out.print("  No single disk or VM holds it together: several moves would be needed.")
+
+
+def worth_telling(found: Sequence[Tie], component: Component) -> list[Tie]:
+    """The ties whose loss would free a twentieth of a component's VMs or more.
+
+    Every VM with a raw device of its own is a tie that frees nobody but itself.
+    """
+    return [tie for tie in found if tie.freed >= len(component.vm_ids) / 20]
 
 
 def _print_predicted(scenario: Scenario, result: JobResult) -> None:
@@ -203,7 +211,7 @@ def _print_predicted(scenario: Scenario, result: JobResult) -> None:
             str(len(values)),
             *(format_seconds(spread[key]) for key in ("p50", "p95", "max")),
         )
-    out.print(rows)
+    print_table(rows)
     out.print(
         f"The modelled job took {format_seconds(result.makespan_s)} and ended "
         f"{result.status.value}: {result.protected} of {len(result.vms)} VMs."

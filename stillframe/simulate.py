@@ -24,6 +24,7 @@ from .scenarios.schema import Scenario
 from .sim.assumptions import assumptions
 from .sim.env import SimEnv
 from .sim.loop import SimLoop
+from .sim.series import Quantity
 from .sim.world import World
 from .topology.graph import Topology
 
