@@ -12,8 +12,7 @@ import sys
 from typing import Any
 
 from stillframe.scenarios.schema import Scenario
-
-from stillframe.simulate import simulate
+from stillframe.simulation import simulate
 
 
 def scenario_of(seed: int) -> Scenario:

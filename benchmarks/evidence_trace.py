@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from stillframe.sim.calibrate import build_profile
 from stillframe.sim.profilefile import load_profile
 from stillframe.sim.trace import read_vscsi

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import simpy
+
 from stillframe.drivers.records import Estate
 from stillframe.scenarios.schema import Scenario
-
-from stillframe.simulate import Simulation, simulate
+from stillframe.simulation import Simulation, simulate
 
 UNIT_PROCESSES, UNIT_TIMEOUTS = 1_000, 50
 

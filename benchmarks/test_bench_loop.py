@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import simpy
+
 from stillframe.sim.bridge import after, resolve, wait
 from stillframe.sim.env import SimEnv
 from stillframe.sim.loop import SimLoop

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
+
 from stillframe.sim.traceprofile import TraceProfile
 
 INK, BURST, QUIET, BAND = "#22313f", "#c0392b", "#2471a3", "#aab7b8"

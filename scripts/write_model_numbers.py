@@ -17,7 +17,8 @@ This page is generated from the profiles (`python scripts/write_model_numbers.py
 the model uses. Letters behind a source say how far it can be trusted: H (vendor's documentation or
 several measurements), M (one measurement, or old), L (unsourced or far from it). A number whose
 source is "inference" was chosen by us, for the reason given where there is one; replace it in a
-scenario (`world.hypervisor`, `world.arrays`) when you know better, and the report says that you did.
+scenario (`world.hypervisor`, `world.arrays`) when you know better; the report then says that you
+did.
 """
 TABLE = "\n| number | value | source |\n|---|---|---|\n"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .orchestrator.spec import JobSpec
     from .orchestrator.strategies import PlannedGroup
     from .scenarios.schema import Scenario, load_scenario
-    from .simulate import Simulation, simulate
+    from .simulation import Simulation, simulate
     from .topology.estate import load_estate
     from .topology.graph import Topology
 
@@ -31,12 +31,12 @@ _HOMES = {
     "Plan": "orchestrator.plan",
     "PlannedGroup": "orchestrator.strategies",
     "Scenario": "scenarios.schema",
-    "Simulation": "simulate",
+    "Simulation": "simulation",
     "Topology": "topology.graph",
     "load_estate": "topology.estate",
     "load_scenario": "scenarios.schema",
     "make_plan": "orchestrator.plan",
-    "simulate": "simulate",
+    "simulate": "simulation",
 }
 
 __all__ = [

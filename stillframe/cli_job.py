@@ -18,7 +18,7 @@ from .topology.graph import Topology
 
 if TYPE_CHECKING:
     from .drivers.records import Estate
-    from .simulate import Simulation
+    from .simulation import Simulation
 
 _EXIT_CODES = {
     JobStatus.PROTECTED: ExitCode.PROTECTED,
@@ -101,7 +101,7 @@ def _scenario(source: str, seed: int | None, strategy: str | None) -> Scenario:
 
 def _simulate(scenario: Scenario, estate: Estate | None = None) -> Simulation:
     """One modelled run; an empty selection is an error, not a result."""
-    from .simulate import simulate
+    from .simulation import simulate
 
     try:
         with progress("Simulating") as show:

@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from support_memory import Faults, MemoryArray, MemoryHypervisor, small_estate
+
 from stillframe.drivers.contracts import ArrayCapabilities
 from stillframe.drivers.records import Estate
 from stillframe.orchestrator.job import Job
@@ -16,7 +18,6 @@ from stillframe.orchestrator.spec import JobSpec
 from stillframe.orchestrator.strategies import Strategy
 from stillframe.sim.loop import SimLoop
 from stillframe.topology.graph import Topology
-from support_memory import Faults, MemoryArray, MemoryHypervisor, small_estate
 
 FOREIGN = "before-upgrade"
 

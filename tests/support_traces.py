@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+
 from stillframe.sim.trace import BlockTrace
 
 ROOT = Path(__file__).resolve().parents[1]

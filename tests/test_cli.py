@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stillframe import __version__, cli_common, simulate
+from stillframe import __version__, cli_common, simulation
 from stillframe.cli import app
 from stillframe.cli_plan import worth_telling
 from stillframe.errors import StillframeError
@@ -239,14 +239,14 @@ def test_a_job_that_ctrl_c_cancelled_is_no_result(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop turns Ctrl-C into a cancelled job; no seed repeats when that was."""
-    real = simulate.simulate
+    real = simulation.simulate
 
-    def interrupted(*args: Any, **options: Any) -> simulate.Simulation:
+    def interrupted(*args: Any, **options: Any) -> simulation.Simulation:
         simulation = real(*args, **options)
         simulation.result.status = JobStatus.CANCELLED
         return simulation
 
-    monkeypatch.setattr(simulate, "simulate", interrupted)
+    monkeypatch.setattr(simulation, "simulate", interrupted)
     for command in ("plan", "run"):
         result = invoke(command, "first-claim", code=130)
         assert result.stderr.count("\n") == 1
@@ -298,7 +298,7 @@ def test_failures_are_one_line_and_nothing_is_written(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(simulate, "simulate", fail)
+    monkeypatch.setattr(simulation, "simulate", fail)
     result = invoke("run", "first-claim", code=code)
     assert words in result.stderr
     assert result.stdout == ""

@@ -6,6 +6,7 @@ import asyncio
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from stillframe.orchestrator.limits import Limiter, Scope
 from stillframe.sim.loop import SimLoop
 

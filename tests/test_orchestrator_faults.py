@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support_jobs import Bench, assert_clean, assert_protected_where_cut, bench
+from support_memory import Fault, MemoryHypervisor, small_estate
+
 from stillframe.drivers.contracts import ConsistencyLevel
 from stillframe.drivers.errors import (
     BusyError,
@@ -24,8 +27,6 @@ from stillframe.drivers.records import Datastore, DatastoreKind, DeviceIdentity
 from stillframe.orchestrator.events import Kind
 from stillframe.orchestrator.result import JobStatus, VmStatus
 from stillframe.orchestrator.spec import JobSpec
-from support_jobs import Bench, assert_clean, assert_protected_where_cut, bench
-from support_memory import Fault, MemoryHypervisor, small_estate
 
 
 def error(kind: type[DriverError]) -> DriverError:

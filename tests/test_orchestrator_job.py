@@ -6,8 +6,12 @@ import asyncio
 import random
 
 import pytest
+from support_jobs import assert_clean, assert_protected_where_cut, bench
+from support_memory import Faults, MemoryArray, MemoryHypervisor, small_estate
+
 from stillframe.drivers.contracts import ArrayCapabilities, ConsistencyLevel
 from stillframe.drivers.records import DeviceIdentity, Estate
+from stillframe.errors import StillframeError
 from stillframe.orchestrator.events import Kind, Row
 from stillframe.orchestrator.job import Job
 from stillframe.orchestrator.plan import NothingSelectedError, make_plan
@@ -16,10 +20,6 @@ from stillframe.orchestrator.spec import JobSpec, StrategyName
 from stillframe.orchestrator.strategies import PlannedGroup
 from stillframe.sim.loop import SimLoop
 from stillframe.topology.graph import Topology
-from support_jobs import assert_clean, assert_protected_where_cut, bench
-from support_memory import Faults, MemoryArray, MemoryHypervisor, small_estate
-
-from stillframe.errors import StillframeError
 
 
 def run_on(loop_factory: type[asyncio.AbstractEventLoop] | None, seed: int) -> list[Row]:

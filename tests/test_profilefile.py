@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stillframe.sim.calibrate import build_profile, calibrate_trace
-from stillframe.sim.profilefile import load_profile, save_profile, shipped_profiles
-from stillframe.sim.traceprofile import TraceProfile, UnitCounts
 from support_traces import EXTENT, GRAIN, REAL, ROOT, synthetic
 
 from stillframe.errors import InputError, StillframeError
+from stillframe.sim.calibrate import build_profile, calibrate_trace
+from stillframe.sim.profilefile import load_profile, save_profile, shipped_profiles
+from stillframe.sim.traceprofile import TraceProfile, UnitCounts
 
 
 @pytest.fixture(scope="module")

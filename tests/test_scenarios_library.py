@@ -13,7 +13,7 @@ from stillframe.orchestrator.plan import plan_ties
 from stillframe.orchestrator.result import JobStatus, VmOutcome, VmStatus
 from stillframe.orchestrator.spec import Rule
 from stillframe.scenarios.schema import LIBRARY, list_scenarios, load_scenario
-from stillframe.simulate import Simulation, simulate
+from stillframe.simulation import Simulation, simulate
 
 EXPECTED_STATUS = {
     "copy-on-write": JobStatus.PROTECTED,

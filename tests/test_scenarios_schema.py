@@ -25,7 +25,7 @@ from stillframe.scenarios.schema import (
     scenario_json_schema,
 )
 from stillframe.sim.config import PowerEvent
-from stillframe.simulate import simulate
+from stillframe.simulation import simulate
 from stillframe.topology.estate import dump_estate
 from stillframe.topology.yamlfile import parse_yaml
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from support_memory import small_estate
+
 from stillframe.drivers.records import Cluster, Host, PowerState
 from stillframe.orchestrator.select import select
 from stillframe.orchestrator.spec import JobSpec, Selection
 from stillframe.topology.graph import Topology
-from support_memory import small_estate
 
 
 def chosen(selection: dict[str, Any]) -> list[str]:

@@ -13,10 +13,11 @@ import pytest
 import simpy
 from hypothesis import given
 from hypothesis import strategies as st
+from support_simloop import Process, run
+
 from stillframe.sim.bridge import after, wait
 from stillframe.sim.env import SimEnv
 from stillframe.sim.tasks import SimTask
-from support_simloop import Process, run
 
 # asyncio in virtual time -----------------------------------------------------------------------
 

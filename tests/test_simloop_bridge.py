@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import simpy
+from support_simloop import DriverTrouble, Process, run
+
 from stillframe.sim.bridge import after, reject, resolve, start, wait, wait_process
 from stillframe.sim.env import SimEnv
 from stillframe.sim.loop import (
     SimLoop,
 )
-from support_simloop import DriverTrouble, Process, run
 
 # Between coroutines and SimPy ------------------------------------------------------------------
 

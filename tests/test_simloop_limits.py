@@ -9,6 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from support_simloop import Process, run
+
+from stillframe.errors import StillframeError
 from stillframe.sim.bridge import after, wait
 from stillframe.sim.env import SimEnv, SimForbiddenError
 from stillframe.sim.loop import (
@@ -17,9 +20,6 @@ from stillframe.sim.loop import (
     SimLoop,
     SimStepLimitError,
 )
-from support_simloop import Process, run
-
-from stillframe.errors import StillframeError
 
 # Ends of a loop --------------------------------------------------------------------------------
 

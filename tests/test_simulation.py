@@ -14,7 +14,7 @@ from stillframe.drivers.contracts import GroupSnapshot, HypervisorDriver
 from stillframe.orchestrator.result import JobStatus, VmStatus
 from stillframe.sim.array import ModelArray
 from stillframe.sim.loop import SimLoop
-from stillframe.simulate import Simulation, simulate
+from stillframe.simulation import Simulation, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 

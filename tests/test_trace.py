@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stillframe.sim.trace import BlockTrace, read_vscsi
 from support_traces import REAL, record
 
 from stillframe.errors import InputError
+from stillframe.sim.trace import BlockTrace, read_vscsi
 
 
 def refused(tmp_path: Path, content: bytes) -> str:

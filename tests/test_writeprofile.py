@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support_traces import EXTENT, GRAIN, record, replay, synthetic
+
+from stillframe.errors import InputError, StillframeError
 from stillframe.sim.calibrate import (
     SHORTEST_STEPS,
     build_profile,
@@ -23,9 +26,6 @@ from stillframe.sim.profilefile import load_profile
 from stillframe.sim.trace import BlockTrace
 from stillframe.sim.traceprofile import TraceProfile, UnitCounts
 from stillframe.sim.writeprofile import ParametricProfile, ScaledProfile, WriteProfile
-from support_traces import EXTENT, GRAIN, record, replay, synthetic
-
-from stillframe.errors import InputError, StillframeError
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""Where VMs lie: the graph of VM, disk, datastore, extent and storage unit; importers."""
+"""Which VM lies on which storage unit: the graph of an estate, its queries, and its importers."""
