@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +124,7 @@ def build_profile(
     sizes = sorted(set(granularities))
     for done, unit in enumerate(sizes):
         report(f"counting units of {unit} bytes", done / len(sizes))
-        units[unit] = count_units(*touches(trace, unit, period_s), period_s, duration_steps)
+        units[unit] = count_units(touches(trace, unit), period_s, duration_steps)
     report("done", 1.0)
     lengths = trace.length_bytes
     return TraceProfile(
@@ -153,15 +154,25 @@ def duration_grid(phases: int) -> tuple[int, ...]:
     return (*grid, phases)
 
 
-def touches(trace: BlockTrace, unit_bytes: int, period_s: float) -> tuple[FloatArray, FloatArray]:
-    """Every time a write touches a unit, with the gap back to the touch before it.
+class Touches(NamedTuple):
+    """Every time a write touches a unit, in no particular order, one entry per unit and write.
 
-    Returns
-    -------
-    times_s, gaps_s:
-        One entry per unit and write, in no particular order. The gap of a unit's first touch
-        reaches back around the cycle to its last one; it is ``period_s`` for a single touch.
+    ``previous_s`` is the touch of the same unit before that; where the cycle has to be gone around
+    to find it (``around``), it is the unit's last touch, which is later than ``times_s``.
     """
+
+    times_s: FloatArray
+    previous_s: FloatArray
+    around: NDArray[np.bool_]
+
+    def gaps_s(self, period_s: float) -> FloatArray:
+        """The time back to the touch before, ``period_s`` for a unit touched once."""
+        gaps_s: FloatArray = self.times_s - self.previous_s + np.where(self.around, period_s, 0.0)
+        return gaps_s
+
+
+def touches(trace: BlockTrace, unit_bytes: int) -> Touches:
+    """The touches of a trace at one granularity."""
     use = trace.is_write & (trace.length_bytes > 0)
     offsets, lengths = trace.offset_bytes[use], trace.length_bytes[use]
     first = offsets // unit_bytes
@@ -172,37 +183,42 @@ def touches(trace: BlockTrace, unit_bytes: int, period_s: float) -> tuple[FloatA
     times_s = np.repeat(trace.times_s[use], spans)
     order = np.argsort(unit, kind="stable")  # stable keeps time order within a unit
     unit, times_s = unit[order], times_s[order]
-    starts = np.flatnonzero(np.diff(unit, prepend=-1))
-    ends = np.append(starts[1:], len(unit)) - 1
-    gaps_s = np.diff(times_s, prepend=0.0)
-    gaps_s[starts] = times_s[starts] - times_s[ends] + period_s
-    return times_s, gaps_s
+    around = np.diff(unit, prepend=-1) != 0
+    starts = np.flatnonzero(around)
+    previous_s = np.concatenate(([0.0], times_s[:-1]))
+    previous_s[starts] = times_s[np.append(starts[1:], len(unit)) - 1]
+    return Touches(times_s, previous_s, around)
 
 
-def count_units(
-    times_s: FloatArray, gaps_s: FloatArray, period_s: float, duration_steps: Sequence[int]
-) -> UnitCounts:
-    """The tables of one granularity from its touches; see the module's docstring."""
+def count_units(touched: Touches, period_s: float, duration_steps: Sequence[int]) -> UnitCounts:
+    """The tables of one granularity from its touches; see the module's docstring.
+
+    A window of n steps that begins at phase k counts a touch at step p whose predecessor is at
+    step q if and only if ``max(q + 1, p - n + 1) <= k <= p``. Everything is in whole steps: with
+    times subtracted instead, a touch on the border of two steps may count in both or in neither.
+    """
     phases = duration_steps[-1]
     step_s = period_s / phases
-    positions = times_s / step_s
+    step = _step_of(touched.times_s, step_s, phases)
+    previous = _step_of(touched.previous_s, step_s, phases) - np.where(touched.around, phases, 0)
+    gaps_s = touched.gaps_s(period_s)
     gap_steps = np.where(gaps_s >= period_s, float(phases), gaps_s / step_s)
-    step = np.minimum(positions.astype(np.int64), phases - 1)
     gap_class = np.searchsorted(duration_steps, gap_steps, side="right")
     rows = len(duration_steps) + 1
-    touched = np.bincount(gap_class * phases + step, minlength=rows * phases)
+    by_class = np.bincount(gap_class * phases + step, minlength=rows * phases)
     distinct = np.empty((phases, len(duration_steps)), dtype=np.uint32)
     # One entry more than two cycles: a window that begins before phase 0 is counted on the left.
     size = 2 * phases + 1
     ends = np.bincount(step + 1 + phases, minlength=size)
     for column, steps in enumerate(duration_steps):
-        reach = np.minimum(gap_steps, float(steps))
-        begins = np.floor(positions - reach).astype(np.int64) + 1
-        # A reach of the whole cycle covers each phase exactly once, whatever the rounding says.
-        begins = np.where(reach == phases, step + 1 - phases, begins)
+        begins = np.maximum(previous, step - steps) + 1
         covered = np.cumsum(np.bincount(begins + phases, minlength=size) - ends)
         distinct[:, column] = covered[:phases] + covered[phases : 2 * phases]
-    return UnitCounts(distinct, touched.reshape(rows, phases).astype(np.uint32))
+    return UnitCounts(distinct, by_class.reshape(rows, phases).astype(np.uint32))
+
+
+def _step_of(times_s: FloatArray, step_s: float, phases: int) -> NDArray[np.int64]:
+    return np.minimum((times_s / step_s).astype(np.int64), phases - 1)
 
 
 def _binned(

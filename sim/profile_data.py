@@ -40,7 +40,7 @@ _ESXI_8: Values = {
     "stun_remove_per_disk": "30 ms",
     "vmotion": "20 s",
     "vmotion_switchover": "500 ms",
-    "storage_vmotion_rate": "150 MB/s",
+    "storage_vmotion_rate": "80 MB/s",
     "storage_vmotion_share": 0.5,
 }
 
@@ -76,7 +76,7 @@ _ESXI_8_SOURCES = {
     "stun_remove_per_disk": _NO_SOURCE,
     "vmotion": _NO_SOURCE,
     "vmotion_switchover": "VMware KB 436882: goal of 500 ms (H)",
-    "storage_vmotion_rate": _NO_SOURCE,
+    "storage_vmotion_rate": "inference: as a merge, one stream that reads and writes",
     "storage_vmotion_share": "inference: thin disks half full",
 }
 

@@ -21,6 +21,7 @@ from ..drivers.records import (
 from ..errors import InputError
 from ..orchestrator.events import EventLog
 from .array import ModelArray
+from .array_profiles import ArrayProfile
 from .config import (
     DEFAULT_ARRAY,
     PowerEvent,
@@ -99,7 +100,7 @@ class World:
                 env,
                 array,
                 [unit for unit in estate.units if unit.array_id == array.id],
-                config.array_profile(array.id, array.name),
+                _with_stream_limit(config, config.array_profile(array.id, array.name)),
                 draws,
                 log,
                 guests,
@@ -227,6 +228,17 @@ def _check_keys(place: str, vm: Vm, keys: tuple[int, ...] | None) -> None:
         if key not in known:
             listed = ", ".join(map(str, known))
             raise InputError("world", place, f"{vm.id} has no disk {key}", f"it has {listed}")
+
+
+def _with_stream_limit(config: WorldConfig, profile: ArrayProfile) -> ArrayProfile:
+    """An array's profile in which one stream gets no more than the hypervisor makes of it.
+
+    Otherwise a few streams would take bandwidth that they then cannot use from many.
+    """
+    fastest = max(config.hypervisor.merge_rate, config.hypervisor.storage_vmotion_rate)
+    if profile.flow_bandwidth is not None and profile.flow_bandwidth <= fastest:
+        return profile
+    return profile.model_copy(update={"flow_bandwidth": fastest})
 
 
 def _check_arrays(config: WorldConfig, arrays: Sequence[Array]) -> None:

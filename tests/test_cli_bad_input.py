@@ -9,7 +9,7 @@ import openpyxl
 import pytest
 from typer.testing import CliRunner
 
-from stillframe import simulate
+from stillframe import simulation
 from stillframe.cli import app
 from stillframe.sim.trace import RECORD
 
@@ -291,7 +291,7 @@ def test_an_output_that_is_refused_costs_no_simulation(
     def simulated(*_: object, **__: object) -> None:
         raise AssertionError("the result folder is looked at first")
 
-    monkeypatch.setattr(simulate, "simulate", simulated)
+    monkeypatch.setattr(simulation, "simulate", simulated)
     (here / "photos").mkdir()
     (here / "photos" / "cat.png").write_bytes(b"cat")
     (here / "file").write_bytes(b"")

@@ -478,6 +478,26 @@ def test_an_old_host_merges_again_and_again_and_stops_the_vm_for_the_rest(
     assert result.stun.duration_s == pytest.approx(pieces[-1] / 50e6 + 0.3, rel=1e-4)
 
 
+def test_a_merge_gets_what_guests_leave_of_the_array() -> None:
+    b = bench(arrays={"default": {"io_bandwidth": 30e6}})
+
+    async def there_and_back() -> Any:
+        answer = await b.vc.create_snapshot(request())
+        await asyncio.sleep(20)
+        return b.env.now + 1.0, await b.vc.remove_snapshot(answer.ref)
+
+    start_s, result = b.go(there_and_back)
+    # The guest itself takes 10 MB/s of the 30.
+    assert result.stun.start_s - start_s == pytest.approx(result.delta_bytes / 20e6, rel=1e-4)
+
+
+def test_one_stream_is_no_faster_than_the_hypervisor_or_the_array() -> None:
+    arrays = {"default": {"flow_bandwidth": 90e6}, "a2": {"flow_bandwidth": 20e6}}
+    b = bench(arrays=arrays, hypervisor={"storage_vmotion_rate": 60e6})
+    flows = [array.profile.flow_bandwidth for array in b.world.arrays.values()]
+    assert flows == [60e6, 20e6]
+
+
 def test_a_snapshot_below_another_one_stands_still() -> None:
     b = bench()
 

@@ -16,6 +16,7 @@ from support_traces import EXTENT, GRAIN, record, replay, synthetic
 from stillframe.errors import InputError, StillframeError
 from stillframe.sim.calibrate import (
     SHORTEST_STEPS,
+    Touches,
     build_profile,
     calibrate_trace,
     count_units,
@@ -70,6 +71,20 @@ def test_touches_on_whole_phase_steps_are_counted_once_per_cycle() -> None:
             assert size == min(steps, 8) * GRAIN
 
 
+@pytest.mark.parametrize("step_s", [0.1, 0.05, 1 / 3])
+def test_a_perfectly_regular_trace_is_counted_alike_at_every_phase(step_s: float) -> None:
+    """Touches of one unit on borders of steps must neither count twice nor drop out."""
+    count = 400
+    trace = BlockTrace(
+        np.arange(count) * step_s,
+        np.ones(count, dtype=np.bool_),
+        np.arange(count, dtype=np.int64) * GRAIN,
+        np.full(count, GRAIN, dtype=np.int64),
+    )
+    profile = build_profile(trace)
+    assert profile.distinct_bytes(GRAIN) == count * GRAIN
+
+
 def test_rounding_never_loses_a_unit_that_is_touched_once() -> None:
     """Just below a phase step, and for a period that is not quite its number of steps."""
     odd_s = 3.0 + 4.0 / 7.0
@@ -77,8 +92,8 @@ def test_rounding_never_loses_a_unit_that_is_touched_once() -> None:
     for period_s, phases in ((10.0, 80), (odd_s, 7)):
         step_s = period_s / phases
         times_s = np.array([np.nextafter(3.0 * step_s, 0.0), 5.0 * step_s, 0.0])
-        gaps_s = np.full(3, period_s)
-        counted = count_units(times_s, gaps_s, period_s, (2, phases))
+        once = Touches(times_s, times_s, np.ones(3, dtype=np.bool_))
+        counted = count_units(once, period_s, (2, phases))
         assert counted.distinct[:, -1].tolist() == [3] * phases
         assert counted.touches.sum(axis=1).tolist() == [0, 0, 3]
 
@@ -86,7 +101,7 @@ def test_rounding_never_loses_a_unit_that_is_touched_once() -> None:
 def test_mean_over_phases_is_the_sum_of_gaps(shipped: TraceProfile, small: TraceProfile) -> None:
     """Σ min(gap, t) / period: how the mean follows from the touches, without any window."""
     trace = synthetic(1)
-    _, gaps_s = touches(trace, GRAIN, trace.period_s)
+    gaps_s = touches(trace, GRAIN).gaps_s(trace.period_s)
     for duration_s in (0.7, 5.0, 20.0):
         expected = np.minimum(gaps_s, duration_s).sum() / trace.period_s * GRAIN
         (row,) = small.summary((duration_s,), (GRAIN,))
@@ -223,7 +238,7 @@ def test_phases_are_cyclic_and_nearest(small: TraceProfile) -> None:
 
 def test_beyond_the_period_units_seen_once_count_as_new_again(small: TraceProfile) -> None:
     trace = synthetic(1)
-    _, gaps_s = touches(trace, GRAIN, trace.period_s)
+    gaps_s = touches(trace, GRAIN).gaps_s(trace.period_s)
     once = np.count_nonzero(gaps_s >= trace.period_s)
     whole = small.delta_bytes(3.0, small.period_s)
     assert whole == small.distinct_bytes(GRAIN)
