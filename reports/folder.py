@@ -42,7 +42,8 @@ def write_folder(run: RunData, out: Path) -> None:
     run:
         The run.
     out:
-        The folder. It may exist when it is empty or holds an earlier result, which is replaced.
+        The folder. It may exist when it is empty or holds an earlier result, which is replaced;
+        files of others beside it stay.
 
     Raises
     ------
@@ -90,6 +91,7 @@ def _beside(out: Path) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         if out.exists():
+            _keep_foreign(out, fresh)
             out.rename(old)
         try:
             fresh.rename(out)
@@ -99,6 +101,18 @@ def _beside(out: Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _keep_foreign(out: Path, fresh: Path) -> None:
+    """Copy what a reader has put beside an earlier result; copied, so that a failure loses none."""
+    ours = {*(f"{name}.parquet" for name in SCHEMAS), FIGURES, REPORT, TRACE, RUN}
+    for entry in out.iterdir():
+        if entry.name in ours:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, fresh / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, fresh / entry.name, follow_symlinks=False)
 
 
 def _write(run: RunData, folder: Path) -> None:

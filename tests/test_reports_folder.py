@@ -69,12 +69,23 @@ def test_a_folder_holds_what_the_design_names(pristine: Path) -> None:
 
 @pytest.mark.usefixtures("plain_pictures")
 def test_a_result_is_replaced_by_a_newer_one(result: Path) -> None:
-    (result / "note.txt").write_text("old")
+    (result / "figures" / "old.png").write_bytes(b"")
     newer = build_run(12)
     write_folder(newer, result)
     assert read_folder(result).equals(newer)
-    assert not (result / "note.txt").exists()
+    assert not (result / "figures" / "old.png").exists()
     assert list(result.parent.iterdir()) == [result]
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_what_a_reader_put_into_the_folder_stays(result: Path, run: RunData) -> None:
+    (result / "notes.txt").write_text("seen by the storage team")
+    (result / "mails").mkdir()
+    (result / "mails" / "1.eml").write_text("ok")
+    write_folder(run, result)
+    assert (result / "notes.txt").read_text() == "seen by the storage team"
+    assert (result / "mails" / "1.eml").is_file()
+    assert sorted(path.name for path in (result / "figures").iterdir()) == ["windows.png"]
 
 
 @pytest.mark.parametrize("at", ["draw_all", "render", "trace", "png"])
