@@ -14,7 +14,7 @@ help:  ## show this list
 	@touch $@
 
 .venv/.dev: pyproject.toml scripts/setup-venv.sh scripts/install-system.sh
-	@scripts/setup-venv.sh dev
+	@scripts/setup-venv.sh dev,vsphere
 	@scripts/install-system.sh $(BIN)/python
 	@touch .venv/.run $@
 
@@ -22,6 +22,7 @@ demo: .venv/.run  ## run the demo scenario and say where its report is
 	@$(BIN)/stillframe run demo --out out/demo
 
 test: .venv/.dev  ## run all tests
+	@scripts/build-vsim.sh >/dev/null || [ "$$CI" != true ]
 	@$(BIN)/python -m pytest --benchmark-disable
 
 check: .venv/.dev  ## lint, format, types, import rules
@@ -32,7 +33,7 @@ check: .venv/.dev  ## lint, format, types, import rules
 bench: .venv/.dev  ## benchmarks (compare them within one run only)
 	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
 
-evidence-%: .venv/.dev  ## measure a topic: determinism, trace or scale
+evidence-%: .venv/.dev  ## measure a topic: determinism, scale, trace, vsphere
 	@$(BIN)/python -m benchmarks.evidence_$*
 
 format: .venv/.dev  ## format the sources and fix what can be fixed

@@ -37,7 +37,7 @@ from ..topology.yamlfile import load_yaml, validate
 from .generate import GeneratedEstate
 
 LIBRARY = Path(__file__).with_name("library")
-_NAME = r"^[a-z0-9][a-z0-9._-]*$"
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
 
 
 class _AsEstateFile:
@@ -127,7 +127,7 @@ class Scenario(Section):
         How long the world goes on after the job, to see what array snapshots grow to.
     """
 
-    name: Annotated[str, Field(pattern=_NAME)]
+    name: Annotated[str, Field(pattern=NAME)]
     title: Annotated[str, Field(min_length=1)]
     description: str = ""
     seed: Annotated[int, Field(ge=0)] = 1
@@ -272,11 +272,17 @@ def scenario_from_data(data: dict[str, Any], path: Path) -> Scenario:
     InputError
         As :func:`load_scenario`.
     """
-    scenario = _anchored(validate(Scenario, data, str(path)), path.parent)
-    scenario._path = path
+    scenario = scenario_with_path(validate(Scenario, data, str(path)), path)
     if scenario.estate.inline is not None:
         scenario.build_estate()
     return scenario
+
+
+def scenario_with_path(scenario: Scenario, path: Path) -> Scenario:
+    """The scenario as if it stood in this file: errors name it, paths are relative to it."""
+    anchored = _anchored(scenario, path.parent)
+    anchored._path = path
+    return anchored
 
 
 def _anchored(scenario: Scenario, folder: Path) -> Scenario:

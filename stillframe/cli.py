@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .cli_common import EXIT_CODES_HELP, FrontDoor, emit_json, say
+from .cli_common import EXIT_CODES_HELP, FrontDoor, emit_json, say, usage_error
 
 app = typer.Typer(
     cls=FrontDoor,
@@ -26,7 +26,14 @@ app.add_typer(estate_app, name="estate")
 app.add_typer(scenario_app, name="scenario")
 
 ScenarioArgument = Annotated[
-    str, typer.Argument(metavar="SCENARIO", help="A shipped scenario's name, or a .yaml file.")
+    str | None,
+    typer.Argument(metavar="SCENARIO", help="A shipped scenario's name, or a .yaml file."),
+]
+LiveOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--live", metavar="CONFIG.yaml", help="Real systems, named in this file, not a scenario."
+    ),
 ]
 
 
@@ -74,7 +81,8 @@ def front(
 
 @app.command(epilog=EXIT_CODES_HELP)
 def plan(
-    scenario: ScenarioArgument,
+    scenario: ScenarioArgument = None,
+    live: LiveOption = None,
     seed: SeedOption = None,
     strategy: StrategyOption = None,
     predict: Annotated[bool, typer.Option(help="Predict the windows by one modelled run.")] = True,
@@ -84,26 +92,102 @@ def plan(
 
     Nothing is touched. A plan that leaves selected VMs out exits with 1.
     """
+    if live is not None:
+        _no_scenario(scenario, seed)
+        from .cli_live import plan_live_command
+
+        return plan_live_command(live, strategy, as_json=as_json)
     from .cli_job import plan_command
 
-    return plan_command(scenario, seed, strategy, predict=predict, as_json=as_json)
+    return plan_command(_scenario_given(scenario), seed, strategy, predict=predict, as_json=as_json)
 
 
 @app.command(epilog=EXIT_CODES_HELP)
 def run(
-    scenario: ScenarioArgument,
+    scenario: ScenarioArgument = None,
+    live: LiveOption = None,
     seed: SeedOption = None,
     strategy: StrategyOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Where results go; default: out/NAME."),
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where results go; default: out/NAME, or out/NAME-JOB with --live.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Run a job in the modelled world, measure every window, and write a report."""
+    """Run a job in the modelled world or on live systems, measure it, and write a report."""
+    if live is not None:
+        _no_scenario(scenario, seed)
+        from .cli_live import run_live_command
+
+        return run_live_command(live, strategy, out, as_json=as_json)
     from .cli_job import run_command
 
-    return run_command(scenario, seed, strategy, out, as_json=as_json)
+    return run_command(_scenario_given(scenario), seed, strategy, out, as_json=as_json)
+
+
+def _no_scenario(scenario: str | None, seed: int | None) -> None:
+    if scenario is not None:
+        raise usage_error("give a SCENARIO or --live CONFIG, not both")
+    if seed is not None:
+        raise usage_error("--seed has no meaning with --live: live systems have no seed")
+
+
+def _scenario_given(scenario: str | None) -> str:
+    if scenario is None:
+        raise usage_error("Missing argument 'SCENARIO' (or the option --live CONFIG)")
+    return scenario
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def rehearse(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG.yaml", help="A live configuration.")
+    ] = None,
+    estate: Annotated[
+        Path | None,
+        typer.Option("--estate", metavar="FILE", help="The estate of which to model a twin."),
+    ] = None,
+    seed: SeedOption = None,
+    replications: Annotated[
+        int,
+        typer.Option("--replications", metavar="R", min=1, help="Modelled runs, one seed each."),
+    ] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.json",
+            help="Where the prediction goes; default: out/NAME.prediction.json.",
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--compare",
+            metavar="PREDICTION FOLDER",
+            help="Show a prediction beside a result folder, and do nothing else.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Run a live configuration's job on a modelled twin of its estate, and save what to expect.
+
+    With --compare: a saved prediction beside what a run then measured, clock by clock.
+    """
+    from .cli_rehearse import compare_command, rehearse_command
+
+    if compare is not None:
+        if config is not None or estate is not None or out is not None:
+            raise usage_error("--compare takes a prediction and a result folder, no more")
+        return compare_command(*compare, as_json=as_json)
+    if config is None or estate is None:
+        raise usage_error("give CONFIG and --estate FILE, or --compare PREDICTION FOLDER")
+    chosen = 1 if seed is None else seed
+    return rehearse_command(config, estate, chosen, replications, out, as_json=as_json)
 
 
 @app.command(epilog=EXIT_CODES_HELP)
@@ -149,6 +233,52 @@ def estate_import(
     from .cli_estate import import_command
 
     import_command(export, out, force=force, as_json=as_json)
+
+
+@estate_app.command("pull")
+def estate_pull(
+    vcenter: Annotated[
+        list[str],
+        typer.Option("--vcenter", metavar="HOST[:PORT]", help="Which to read; may be repeated."),
+    ],
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="USER", help="Default: $STILLFRAME_VSPHERE_USER."),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option("--ca-file", metavar="FILE.pem", help="What the certificate is verified by."),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-no-verification", help="Talk to whoever answers, and tell it the password."
+        ),
+    ] = False,
+    keyring: Annotated[
+        str | None,
+        typer.Option(
+            "--keyring",
+            metavar="SERVICE",
+            help="The keyring service with the password; default: $STILLFRAME_VSPHERE_PASSWORD.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.yaml", help="Write the estate here.")
+    ] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read what vCenters hold, and say what they do not tell."""
+    from .cli_live import pull_command
+
+    login: dict[str, str | None] = {
+        "user": user,
+        "ca_file": None if ca_file is None else str(ca_file),
+        "verify": "insecure-no-verification" if insecure else None,
+        "keyring": keyring,
+    }
+    pull_command(vcenter, login, out, force=force, as_json=as_json)
 
 
 @estate_app.command("show")

@@ -85,6 +85,11 @@ class FrontDoor(TyperGroup):
         sys.exit(int(code) if isinstance(code, int) else 0)
 
 
+def usage_error(problem: str) -> Exception:
+    """A mistake on the command line that only all its parts together show."""
+    return _UsageError(problem)
+
+
 def exit_code_of(error: StillframeError) -> ExitCode:
     """2 when the user's input is to blame (an empty selection is), else 3."""
     if isinstance(error, InputError) or type(error).__name__ == "NothingSelectedError":

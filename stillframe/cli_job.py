@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .drivers.records import Estate
     from .simulation import Simulation
 
-_EXIT_CODES = {
+EXIT_CODES = {
     JobStatus.PROTECTED: ExitCode.PROTECTED,
     JobStatus.PARTLY: ExitCode.PARTLY,
     JobStatus.NOTHING_SELECTED: ExitCode.BAD_INPUT,
@@ -67,7 +67,7 @@ def run_command(
     else:
         print_summary(data, console(markup=True))
         say(f"Report: {folder / 'report.html'}")
-    return _EXIT_CODES[simulation.result.status]
+    return EXIT_CODES[simulation.result.status]
 
 
 def report_command(folder: Path, *, as_json: bool) -> int:
@@ -82,7 +82,7 @@ def report_command(folder: Path, *, as_json: bool) -> int:
     else:
         print_summary(data, console(markup=True))
         say(f"Report: {folder / 'report.html'}")
-    return _EXIT_CODES[JobStatus(data.meta["status"])]
+    return EXIT_CODES[JobStatus(data.meta["status"])]
 
 
 def _scenario(source: str, seed: int | None, strategy: str | None) -> Scenario:
@@ -90,13 +90,22 @@ def _scenario(source: str, seed: int | None, strategy: str | None) -> Scenario:
     if seed is not None:
         scenario = scenario.model_copy(update={"seed": seed})
     if strategy is not None:
-        names = [name.value for name in StrategyName]
-        if strategy not in names:
-            raise InputError(
-                "--strategy", "", f"{strategy!r} is not known", f"one of {', '.join(names)}"
-            )
-        scenario = scenario.with_strategy(StrategyName(strategy))
+        scenario = scenario.with_strategy(strategy_named(strategy))
     return scenario
+
+
+def strategy_named(name: str) -> StrategyName:
+    """The strategy that the option --strategy names.
+
+    Raises
+    ------
+    InputError
+        There is none of this name.
+    """
+    names = [known.value for known in StrategyName]
+    if name not in names:
+        raise InputError("--strategy", "", f"{name!r} is not known", f"one of {', '.join(names)}")
+    return StrategyName(name)
 
 
 def _simulate(scenario: Scenario, estate: Estate | None = None) -> Simulation:

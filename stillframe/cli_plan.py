@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .cli_common import console, count, listed, print_table, table
 from .orchestrator.plan import Plan, plan_ties
@@ -12,7 +12,7 @@ from .quantity import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from .orchestrator.result import JobResult
-    from .scenarios.schema import Scenario
+    from .orchestrator.spec import JobSpec
     from .topology.graph import Topology
     from .topology.queries import Component, Tie
 
@@ -22,8 +22,24 @@ _ROWS = 20
 _PREDICTED = ("quiesce", "stun at create", "stun at remove", "open", "merge")
 
 
+class Asked(Protocol):
+    """What a plan was made for: a scenario, or the job of a live configuration (no seed)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def seed(self) -> int | None: ...
+
+    @property
+    def job(self) -> JobSpec: ...
+
+
 def plan_json(
-    scenario: Scenario, topology: Topology, plan: Plan, predicted: JobResult | None
+    scenario: Asked, topology: Topology, plan: Plan, predicted: JobResult | None
 ) -> dict[str, Any]:
     """The plan as plain data."""
     targeting = plan.targeting
@@ -79,7 +95,7 @@ def _tie_json(tie: Tie) -> dict[str, Any]:
     }
 
 
-def _predicted_json(scenario: Scenario, result: JobResult) -> dict[str, Any]:
+def _predicted_json(scenario: Asked, result: JobResult) -> dict[str, Any]:
     return {
         "from": "one modelled run",
         "seed": scenario.seed,
@@ -93,7 +109,7 @@ def _predicted_json(scenario: Scenario, result: JobResult) -> dict[str, Any]:
 
 
 def print_plan(
-    scenario: Scenario, topology: Topology, plan: Plan, predicted: JobResult | None
+    scenario: Asked, topology: Topology, plan: Plan, predicted: JobResult | None
 ) -> None:
     """The plan for people, on stdout."""
     out = console()
@@ -172,7 +188,7 @@ def _print_collateral(topology: Topology, plan: Plan) -> None:
     )
 
 
-def _print_ties(scenario: Scenario, topology: Topology, plan: Plan) -> None:
+def _print_ties(scenario: Asked, topology: Topology, plan: Plan) -> None:
     largest = plan.largest_component()
     if largest is None or len(largest.unit_ids) < 2:
         return
@@ -197,7 +213,7 @@ def worth_telling(found: Sequence[Tie], component: Component) -> list[Tie]:
     return [tie for tie in found if tie.freed >= len(component.vm_ids) / 20]
 
 
-def _print_predicted(scenario: Scenario, result: JobResult) -> None:
+def _print_predicted(scenario: Asked, result: JobResult) -> None:
     out = console()
     rows = table(
         f"Windows predicted by one modelled run, seed {scenario.seed}",

@@ -17,15 +17,12 @@ from ..drivers.records import (
     DeviceIdentity,
     DeviceKind,
     StorageUnit,
-    UnitKind,
 )
+from .devices import UNKNOWN_ARRAY, DeviceFacts, device_sizes, group_devices, is_local
 from .rvtools_compute import Compute, free_id
 from .rvtools_read import Row, Table
 from .rvtools_report import Tally
 from .rvtools_values import device, device_in_vml, export, mebibytes, number, text, word
-
-UNKNOWN_ARRAY = "unknown array"
-"""The array of devices whose vendor and model the export does not give."""
 
 _KINDS = {
     "vmfs": DatastoreKind.VMFS,
@@ -53,13 +50,6 @@ class _Store:
     """One of its devices has a name that cannot be read, so its extents are not all known."""
 
 
-@dataclass(frozen=True, slots=True)
-class _DeviceInfo:
-    vendor: str
-    model: str
-    local: bool
-
-
 class Storage:
     """Finds datastores and devices by what the tabs call them, and builds their records."""
 
@@ -69,7 +59,7 @@ class Storage:
         self._tables = tables
         self._stores: dict[DatastoreId, _Store] = {}
         self._named: dict[tuple[str, str], list[_Store]] = {}
-        self._info: dict[DeviceIdentity, _DeviceInfo] = {}
+        self._info: dict[DeviceIdentity, DeviceFacts] = {}
         self._raw: dict[DeviceIdentity, int] = {}
         self._read_datastores()
         self._read_paths()
@@ -167,7 +157,7 @@ class Storage:
             or vendor.upper() == "ATA"
             or bool(known and known.local)
         )
-        self._info[found] = _DeviceInfo(vendor, model, local)
+        self._info[found] = DeviceFacts(vendor, model, local)
 
     def raw_device(self, name: str, capacity_bytes: int) -> DeviceIdentity | None:
         """The device of a raw device mapping; remembered as a unit when it is certain.
@@ -194,42 +184,10 @@ class Storage:
         """The datastores, arrays and units of everything that was located so far."""
         datastores = tuple(self._datastore(store) for store in self._stores.values())
         self._tell_datastores(datastores)
-        sizes: dict[DeviceIdentity, int | None] = {}
-        for datastore in datastores:
-            for found in datastore.extents:
-                size = datastore.capacity_bytes
-                share = None if size is None else size // len(datastore.extents)
-                sizes[found] = max(share or 0, sizes.get(found) or 0) or share
-        for found, size in self._raw.items():
-            sizes.setdefault(found, size)
-        arrays: dict[str, Array] = {}
-        units = []
-        for found, size in sizes.items():
-            if self._is_local(found):
-                continue
-            array = self._array(found)
-            arrays.setdefault(array.id, array)
-            kind = UnitKind.NFS_VOLUME if found.kind is DeviceKind.NFS else UnitKind.LUN
-            name = str(found)
-            units.append(
-                StorageUnit(f"{array.id}/{name}", array.id, name, kind, size or 0, (found,))
-            )
+        sizes = device_sizes(datastores, self._raw)
+        arrays, units = group_devices(sizes, self._info)
         self._tell_units(units, sizes, arrays)
-        return datastores, tuple(arrays.values()), tuple(units)
-
-    def _is_local(self, found: DeviceIdentity) -> bool:
-        info = self._info.get(found)
-        return found.kind is DeviceKind.LOCAL or bool(info and info.local)
-
-    def _array(self, found: DeviceIdentity) -> Array:
-        if found.kind is DeviceKind.NFS:
-            server = found.value.partition(":/")[0]
-            return Array(f"nfs {server}", server)
-        info = self._info.get(found)
-        name = f"{info.vendor} {info.model}".strip() if info else ""
-        if not name or info is None:
-            return Array(UNKNOWN_ARRAY, UNKNOWN_ARRAY)
-        return Array(name, name, info.vendor, info.model)
+        return datastores, arrays, tuple(units)
 
     def _datastore(self, store: _Store) -> Datastore:
         kind = store.kind
@@ -281,7 +239,7 @@ class Storage:
         if datastore.kind in (DatastoreKind.VSAN, DatastoreKind.VVOL):
             return "no array below"
         if datastore.extents:
-            local = any(self._is_local(found) for found in datastore.extents)
+            local = any(is_local(found, self._info) for found in datastore.extents)
             return "local" if local else ""
         if datastore.kind is DatastoreKind.NFS:
             return "export unknown"
@@ -293,9 +251,9 @@ class Storage:
         self,
         units: list[StorageUnit],
         sizes: Mapping[DeviceIdentity, int | None],
-        arrays: Mapping[str, Array],
+        arrays: tuple[Array, ...],
     ) -> None:
-        for array in arrays.values():
+        for array in arrays:
             if array.vendor or array.model:
                 self._tally.add("array by model", array.name)
             elif array.id != UNKNOWN_ARRAY:

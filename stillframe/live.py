@@ -1,0 +1,243 @@
+"""A live job: the systems of a configuration, opened through their drivers, and the job on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import random
+import secrets
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import StillframeError
+from .live_systems import Tell, notes_on, open_systems, survey, telling
+from .orchestrator.events import EventLog
+from .orchestrator.job import Job
+from .orchestrator.journal import MemoryJournal
+from .orchestrator.plan import Plan, make_plan
+from .orchestrator.result import JobResult, JobStatus
+from .placements import placement_rows
+from .reports.rundata import RunData, from_result
+from .scenarios.live import LiveConfig
+from .topology.graph import Topology
+
+_PATIENCE = 2
+"""After so many times Ctrl-C, the next one gives up waiting for the releases."""
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A finished live job.
+
+    Attributes
+    ----------
+    started_at:
+        The time of day at which it began, in UTC.
+    notes:
+        What a reader has to know: drivers, what they cannot see, which parts are models.
+    troubles:
+        What went wrong beside the job, such as a session that could not be closed.
+    terminated:
+        The process was asked to end (SIGTERM), not interrupted at the keyboard.
+    failure:
+        A defect that ended the job early; it had released everything before.
+    """
+
+    config: LiveConfig
+    job_id: str
+    started_at: datetime.datetime
+    topology: Topology
+    plan: Plan
+    result: JobResult
+    notes: list[str]
+    troubles: list[str]
+    terminated: bool = False
+    failure: Exception | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody pressed Ctrl-C."""
+        return self.result.status is JobStatus.CANCELLED and not self.terminated
+
+    def run_data(self, command: str = "") -> RunData:
+        """The run as tables for reports, by the same way as a modelled one."""
+        config = self.config
+        meta: dict[str, Any] = {
+            "name": config.name,
+            "title": config.label,
+            "description": config.description,
+            "command": command,
+            "assumptions": self.notes + self.troubles,
+            "live": {
+                "started_at": self.started_at.isoformat(timespec="seconds"),
+                "hypervisors": {key: one.driver for key, one in config.hypervisors.items()},
+                "arrays": {key: one.driver for key, one in config.arrays.items()},
+            },
+        }
+        return from_result(self.result, placement_rows(self.topology, self.plan), (), meta)
+
+
+def new_job_id() -> str:
+    """An identifier that no other job has: the time in UTC, and a random part."""
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%dt%H%M%S}-{secrets.token_hex(3)}"
+
+
+def run_live(
+    config: LiveConfig,
+    job_id: str,
+    tell: Tell,
+    notice: Callable[[str], None] = lambda _sentence: None,
+) -> LiveRun:
+    """Run the configuration's job on its systems.
+
+    Ctrl-C (or SIGTERM) cancels the job, which then releases every VM; what it had protected by
+    then is in the result. A second Ctrl-C changes nothing about that, a third gives up.
+
+    Parameters
+    ----------
+    job_id:
+        Part of every tag; see :func:`new_job_id`.
+    tell:
+        Hears what is being done, and the share of it that is done.
+    notice:
+        Hears at once that a signal came, and what happens now.
+
+    Raises
+    ------
+    InputError
+        A system's settings cannot be used, or a driver is not for this kind of system.
+    DriverError
+        A system could not be reached, or its inventory not be read; nothing has been touched.
+    NothingSelectedError
+        The job's selection matches no VM.
+    KeyboardInterrupt
+        Ctrl-C came before the job began, or came a third time.
+    """
+    run = _Run(config, job_id, tell, notice)
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(run.main())
+    except asyncio.CancelledError:
+        # Only a signal cancels main(), and it lets nothing of a job that has begun pass.
+        if run.terminated:
+            raise StillframeError("asked to end (SIGTERM) before the job began") from None
+        raise KeyboardInterrupt from None
+    except (StillframeError, OSError) as error:
+        if run.job is None or run.job.result is None:
+            raise
+        run.troubles.append(f"A system could not be closed in good order: {error}.")
+    return run.finished()
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the run's coroutine works with, and what it leaves."""
+
+    config: LiveConfig
+    job_id: str
+    tell: Tell
+    notice: Callable[[str], None]
+    job: Job | None = None
+    interrupts: int = 0
+    terminated: bool = False
+    failure: Exception | None = None
+    notes: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    started_at: datetime.datetime = field(
+        default_factory=lambda: datetime.datetime.now(datetime.UTC)
+    )
+    topology: Topology | None = None
+    plan: Plan | None = None
+
+    async def main(self) -> None:
+        """Open, survey, plan, run, close."""
+        self._end_on_signals()
+        config = self.config
+        async with telling(self.tell) as say, open_systems(config, say) as systems:
+            self.topology = await survey(config, systems, say)
+            self.plan = make_plan(self.topology, config.job)
+            self.notes = notes_on(config, systems)
+            self.started_at = datetime.datetime.now(datetime.UTC)
+            self.job = Job(
+                self.job_id,
+                config.job,
+                self.plan,
+                self.topology,
+                systems.hypervisors,
+                systems.arrays,
+                random=random.Random(self.job_id),
+                log=EventLog(),
+                journal=MemoryJournal(),
+                progress=lambda done, total: say(f"{done} of {total} VMs", done / max(total, 1)),
+            )
+            say(f"0 of {sum(len(group.vm_ids) for group in self.plan.groups)} VMs", 0.0)
+            await self._run_job(self.job)
+
+    def _end_on_signals(self) -> None:
+        """Let Ctrl-C and SIGTERM cancel the job, not break into whatever is running.
+
+        asyncio's own handler raises KeyboardInterrupt at a second Ctrl-C, in the middle of a
+        release as likely as anywhere.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101  a coroutine that runs has a task
+
+        def interrupt() -> None:
+            self.interrupts += 1
+            self._stop(task)
+            if self.interrupts == _PATIENCE:
+                loop.remove_signal_handler(signal.SIGINT)
+                self.notice("once more Ctrl-C gives up, and leaves snapshots behind")
+
+        def terminate() -> None:
+            self.terminated = True
+            self._stop(task)
+
+        # Not every platform and not every thread can have signal handlers.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(signal.SIGINT, interrupt)
+            loop.add_signal_handler(signal.SIGTERM, terminate)
+
+    def _stop(self, task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        if self.job is not None and self.interrupts < _PATIENCE:
+            self.notice("stopping: the job is cancelled and releases its VMs, which takes a while")
+
+    async def _run_job(self, job: Job) -> None:
+        """Run to the end; a cancellation ends the job, not the closing of the systems."""
+        task = asyncio.get_running_loop().create_task(job.run())
+        try:
+            await task
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if job.result is None or own is None:
+                raise
+            while own.cancelling():
+                own.uncancel()
+        except Exception as error:  # a defect; what the job did is written first
+            if job.result is None:
+                raise
+            self.failure = error
+
+    def finished(self) -> LiveRun:
+        """The finished run."""
+        assert self.job is not None  # noqa: S101  run_live() has checked
+        assert self.job.result is not None  # noqa: S101
+        assert self.topology is not None  # noqa: S101
+        assert self.plan is not None  # noqa: S101
+        return LiveRun(
+            config=self.config,
+            job_id=self.job_id,
+            started_at=self.started_at,
+            topology=self.topology,
+            plan=self.plan,
+            result=self.job.result,
+            notes=self.notes,
+            troubles=self.troubles,
+            terminated=self.terminated,
+            failure=self.failure,
+        )
