@@ -68,6 +68,15 @@ class TestCreate:
         assert ran.vm("vm3").attempts == 1
         assert ran.vm("vm3").status is VmStatus.UNPROTECTED
 
+    def test_a_create_that_certainly_failed_is_not_searched_for(self) -> None:
+        """Not even where the driver cannot say whether something still runs."""
+        ran = bench()
+        ran.hypervisor.reports_running = False
+        ran.faults.add("create", "vc/vm3", Fault(error(NeverWillError)))
+        result = ran.run()
+        assert not result.orphans
+        assert result.makespan_s < 60.0
+
     @pytest.mark.parametrize("kind", [QuiesceFailedError, QuiesceTimeoutError])
     def test_degrade_takes_the_vm_crash_consistent(self, kind: type[DriverError]) -> None:
         ran = bench()
@@ -297,6 +306,14 @@ class TestMoves:
         assert "nobody could say where it lay" in ran.vm("vm2").reason
         assert not result.catalogue
         assert_clean(ran)
+
+    def test_a_listing_that_never_answers_is_given_up_and_asked_for_again(self) -> None:
+        ran = bench()
+        ran.faults.add("list", "", Fault(delay_s=1e6))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert result.retries == 1
+        assert result.makespan_s < 100.0  # the limit on a query is 60 s
 
     def test_a_datastore_made_after_the_plan_is_looked_up(self) -> None:
         estate = small_estate(3, 2)
