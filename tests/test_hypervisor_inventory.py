@@ -9,6 +9,8 @@ import pytest
 from support_hypervisor import bench
 from support_world import Bench, config, disk, estate, request, vm
 
+from stillframe.drivers.contracts import FileRole, VmLocation
+from stillframe.drivers.records import DiskMode
 from stillframe.orchestrator.events import EventLog
 from stillframe.sim.config import WorldConfig
 from stillframe.sim.env import SimEnv
@@ -62,3 +64,32 @@ def test_open_deltas_are_sampled_from_what_happened() -> None:
     assert on_ds1[-1][0] >= merged_s > on_ds1[-2][0]
     on_nfs = dict(b.world.series.of("delta.open_bytes", "ds-nfs"))
     assert on_nfs[on_ds1[5][0]] == pytest.approx(0.75 * 500e6, rel=1e-6)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_locations_are_the_same_object_until_something_changes(*, elsewhere: bool) -> None:
+    where = [{"match": "*", "datastore": "ds2"}] if elsewhere else []
+    disks = (disk(1, "ds1"), disk(2, "ds3", mode=DiskMode.INDEPENDENT_PERSISTENT), disk(3, "ds3"))
+    b = Bench(estate(vm("a", *disks)), config(working_directories=where))
+
+    async def main() -> None:
+        async def location() -> VmLocation:
+            return (await b.vc.list_snapshots())[0].location
+
+        before = await location()
+        first = await b.vc.create_snapshot(request(tag="1"))
+        assert await location() is first.location
+        assert {file.role for file in first.location.files} > {FileRole.DELTA, FileRole.BASE}
+        second = await b.vc.create_snapshot(request(tag="2"))
+        assert await location() is second.location != first.location
+        await b.vc.remove_snapshot(second.ref)
+        assert await location() == first.location
+        await b.vc.remove_snapshot(first.ref)
+        assert await location() == before
+        refs = [(await b.vc.create_snapshot(request(tag=tag))).ref for tag in ("3", "4")]
+        await location()
+        for ref in refs:
+            await b.vc.remove_snapshot(ref)
+        assert await location() == before
+
+    b.go(main)
