@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 SOURCES := stillframe drivers topology orchestrator sim scenarios reports tests benchmarks scripts
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check bench pictures format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -35,6 +35,10 @@ bench: .venv/.dev  ## benchmarks (compare them within one run only)
 
 evidence-%: .venv/.dev  ## measure a topic: determinism, scale, trace, vsphere
 	@$(BIN)/python -m benchmarks.evidence_$*
+
+pictures: demo  ## renew the pictures that the documents show
+	@for name in windows topology quiesce-ecdf; do cp out/demo/figures/$$name.png docs/images/demo-$$name.png; done
+	@$(BIN)/python -m benchmarks.evidence_trace --pictures docs/images
 
 format: .venv/.dev  ## format the sources and fix what can be fixed
 	@$(BIN)/ruff format $(SOURCES)

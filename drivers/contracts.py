@@ -302,8 +302,10 @@ class ArrayDriver(Protocol):
     async def snapshot_group(self, request: GroupSnapshotRequest) -> GroupSnapshot:
         """Snapshot all these units; returns when the array says that it is complete.
 
-        Either every unit is in the snapshot or none is. Calling again with the tag of a snapshot
-        that exists returns that snapshot.
+        Either every unit is in the snapshot or none is. A tag never names two snapshots: calling
+        again with the tag of one that exists returns it, and with the tag of one that is being
+        made raises BusyError. Without that, a call that was repeated after a lost answer could
+        complete twice, and the second time after everyone has stopped looking.
         """
         ...
 

@@ -31,6 +31,10 @@ class VmWork:
     policy: QuiescePolicy
     create_scopes: Scopes
     remove_scopes: Scopes
+    places: Scopes = ()
+    """The limits in which the VM holds a place now."""
+    tag: str = ""
+    """Of the create that is made or comes next; given when the VM lines up for it."""
     snapshot: VmSnapshot | None = None
     needs: Needs | None = None
     cuts: tuple[ArrayCall, ...] = ()

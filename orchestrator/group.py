@@ -15,18 +15,19 @@ from ..drivers.errors import DriverError
 from ..drivers.records import ArrayId, UnitId, VCenterId, VmId
 from .arraycalls import ArrayCutter, batches
 from .context import Context, VmWork
+from .crew import in_turn
 from .events import Kind
 from .mapping import Needs, levels_of
 from .result import ArrayCall, GroupOutcome, VmStatus
 from .spec import OnVmFailure
-from .vmcalls import list_patiently, open_vm, release_vm, tidy_vm
+from .vmcalls import give_tag, list_patiently, open_vm, release_vm, tagged, tidy_vm
 
 
 class GroupRun:
     """The run of one group.
 
     ``calls`` are all array calls made for it; after :meth:`run`, a work that is ``verified``
-    is held by its ``cuts``.
+    is held by its ``cuts``, and what was known of its snapshot is in its outcome.
     """
 
     def __init__(
@@ -63,9 +64,8 @@ class GroupRun:
             self.close()
 
     async def _open_all(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for work in self.works:
-                tasks.create_task(open_vm(self._context, work))
+        works = [(work, work.create_scopes) for work in self.works]
+        await in_turn(self._context, open_vm, works, give_tag)
 
     def _may_cut(self) -> bool:
         usable = sum(work.usable for work in self.works)
@@ -170,12 +170,12 @@ class GroupRun:
         needs, snapshot = work.needs, work.snapshot
         if needs is None or snapshot is None:
             return
-        used = [call_of[unit] for unit in needs.unit_ids]
-        failed = next((call for call in used if call.ref is None), None)
-        if failed is not None:
-            work.outcome.reason = f"array {failed.array_id} took no snapshot: {failed.error}"
-            return
-        work.cuts = (used[0],) if len(used) == 1 else tuple(dict.fromkeys(used))
+        used = tuple(dict.fromkeys([call_of[unit] for unit in needs.unit_ids]))
+        for call in used:
+            if call.ref is None:
+                work.outcome.reason = f"array {call.array_id} took no snapshot: {call.error}"
+                return
+        work.cuts = used
         work.outcome.level, work.outcome.disk_levels = levels_of(
             needs, snapshot.level, live_cut_at_once=self._at_once(needs.live_units, call_of)
         )
@@ -199,7 +199,7 @@ class GroupRun:
             state, snapshot = states.get(work.vm.id), work.snapshot
             if snapshot is None or work.needs is None:
                 continue
-            if state is None or all(ref.tag != snapshot.ref.tag for ref in state.snapshots):
+            if state is None or tagged(state, snapshot.ref.tag) is None:
                 work.outcome.reason = "its snapshot was gone when the array had cut its units"
                 self._context.emit(Kind.VM_SNAPSHOT_LOST, self.outcome.group_id, work.vm.id)
             elif self._stayed(work, snapshot.location, state.location):
@@ -243,9 +243,8 @@ class GroupRun:
 
     async def _release_all(self) -> None:
         opened = [work for work in self.works if work.snapshot is not None]
-        async with asyncio.TaskGroup() as tasks:
-            for work in opened:
-                tasks.create_task(release_vm(self._context, work))
+        works = [(work, work.remove_scopes) for work in opened]
+        await in_turn(self._context, release_vm, works)
         states, _ = await self._states(opened)
         async with asyncio.TaskGroup() as tasks:
             for work in opened:
@@ -260,6 +259,7 @@ class GroupRun:
             return
         group.finished_s = context.now_s()
         for work in self.works:
+            work.snapshot = work.needs = None  # locations add up over a large job
             if not work.verified:
                 work.outcome.status = VmStatus.UNPROTECTED
                 work.outcome.reason = work.outcome.reason or "the job ended before its cut"

@@ -184,23 +184,23 @@ class Job:
         return entries
 
     def _entry(self, work: VmWork, listed: Mapping[str, None]) -> CatalogueEntry | None:
-        outcome, needs, snapshot = work.outcome, work.needs, work.snapshot
-        assert needs is not None and snapshot is not None  # noqa: S101, PT018  verified says so
-        gone = next((call for call in work.cuts if call.tag not in listed), None)
-        if gone is not None:
-            outcome.status = VmStatus.UNPROTECTED
-            outcome.reason = f"array {gone.array_id} no longer lists snapshot {gone.tag}"
-            self._context.emit(
-                Kind.CATALOGUE_REFUSED, outcome.group_id, outcome.vm_id, outcome.reason
-            )
-            return None
+        outcome = work.outcome
+        assert outcome.opened_s is not None  # noqa: S101  verified says so
+        for call in work.cuts:
+            if call.tag not in listed:
+                outcome.status = VmStatus.UNPROTECTED
+                outcome.reason = f"array {call.array_id} no longer lists snapshot {call.tag}"
+                self._context.emit(
+                    Kind.CATALOGUE_REFUSED, outcome.group_id, outcome.vm_id, outcome.reason
+                )
+                return None
         outcome.status = VmStatus.PROTECTED
-        refs = tuple(call.ref for call in work.cuts if call.ref is not None)
+        refs = tuple([call.ref for call in work.cuts if call.ref is not None])
         self._context.emit(
-            Kind.CATALOGUED, outcome.group_id, outcome.vm_id, " ".join(ref.tag for ref in refs)
+            Kind.CATALOGUED, outcome.group_id, outcome.vm_id, " ".join([ref.tag for ref in refs])
         )
         return CatalogueEntry(
-            outcome.vm_id, outcome.level, snapshot.created_s, refs, needs.unit_ids
+            outcome.vm_id, outcome.level, outcome.opened_s, refs, outcome.unit_ids
         )
 
     async def _listed_tags(self) -> dict[str, None]:

@@ -43,8 +43,9 @@ class Needs(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """What lies under a set of datastores."""
+    """What lies under a set of datastores; every VM there shares these tuples."""
 
+    datastore_ids: tuple[DatastoreId, ...]
     units: tuple[UnitId, ...]
     unknown: tuple[DatastoreId, ...]
     problem: str
@@ -88,7 +89,7 @@ class Mapper:
         place = self._place(tuple(stores))
         needs = Needs(
             unit_ids=place.units,
-            datastore_ids=tuple(stores),
+            datastore_ids=place.datastore_ids,
             held=tuple(held),
             live=tuple(live),
             live_units=self._place(tuple(live_stores)).units if live_stores else (),
@@ -125,7 +126,7 @@ class Mapper:
             elif not under:
                 problems.append(f"datastore {store_id} lies on no array unit")
             units.update(dict.fromkeys(under))
-        return _Place(tuple(units), tuple(unknown), problems[0] if problems else "")
+        return _Place(stores, tuple(units), tuple(unknown), problems[0] if problems else "")
 
     def _with_raw_devices(self, needs: Needs, raw_devices: Sequence[RawDevice]) -> Needs:
         """Add raw devices; the pointer file of a mapping, listed before, is not the disk."""

@@ -17,7 +17,7 @@ from .arraycalls import delete_array_snapshot
 from .context import Context, VmWork
 from .events import Kind
 from .journal import Intent, IntentKind
-from .vmcalls import list_patiently
+from .vmcalls import list_patiently, tagged
 
 SWEEP = "sweep"
 FIRST_PAUSE_S = 1.0
@@ -91,7 +91,7 @@ async def _sweep_vm(
     if state is None:  # the VM is gone, and its snapshots with it
         context.journal.settle(intent.tag)
         return
-    ref = next((ref for ref in state.snapshots if ref.tag == intent.tag), None)
+    ref = tagged(state, intent.tag)
     if ref is not None:
         await _remove(context, work, ref)
     elif state.needs_consolidation:

@@ -34,12 +34,20 @@ from .spec import QuiescePolicy
 NOT_WORTH_REPEATING = (NeverWillError, NotFoundError, PoolFullError)
 
 
+def give_tag(context: Context, work: VmWork) -> None:
+    """Give the VM the tag of its first create: when that begins, or before it if it has to wait."""
+    if not work.tag:
+        work.tag = context.new_tag()
+
+
 async def open_vm(context: Context, work: VmWork) -> None:
     """Take the VM's snapshot; ``work.snapshot`` is set when it exists.
 
-    Never raises for a driver's failure: the outcome carries the reason. A call that timed out
-    leaves its intent open in the journal, because it may still complete.
+    Works in the places that it finds taken. Never raises for a driver's failure: the outcome
+    carries the reason. A call that timed out leaves its intent open in the journal, because it may
+    still complete.
     """
+    give_tag(context, work)
     outcome = work.outcome
     quiesce = work.policy is not QuiescePolicy.SKIP
     repeated = 0
@@ -55,6 +63,7 @@ async def open_vm(context: Context, work: VmWork) -> None:
             outcome.degraded = True
             context.fallbacks += 1
             context.emit(Kind.VM_QUIESCE_DEGRADED, outcome.group_id, outcome.vm_id, error.reason)
+            await _line_up_again(context, work, renew_tag=True)
         except NOT_WORTH_REPEATING as error:
             _failed(context, work, str(error))
             return
@@ -64,7 +73,7 @@ async def open_vm(context: Context, work: VmWork) -> None:
                 _failed(context, work, f"{error}; gave up after {repeated} attempts")
                 return
             context.emit(Kind.CALL_RETRIED, outcome.group_id, outcome.vm_id, error.reason)
-            await context.pause(repeated, _hint_s(error))
+            await _line_up_again(context, work, repeated, _hint_s(error), renew_tag=True)
         except DriverError as error:
             _failed(context, work, str(error))
             return
@@ -76,9 +85,7 @@ async def open_vm(context: Context, work: VmWork) -> None:
 async def _create(context: Context, work: VmWork, *, quiesce: bool) -> VmSnapshot:
     outcome = work.outcome
     limits = context.spec.timeouts
-    tag = context.new_tag()
-    if not context.limiter.take(work.create_scopes):
-        outcome.wait_s += await context.limiter.acquire(work.create_scopes)
+    tag = work.tag
     now_s = context.now_s()
     if outcome.requested_s is None:
         outcome.requested_s = now_s
@@ -97,8 +104,25 @@ async def _create(context: Context, work: VmWork, *, quiesce: bool) -> VmSnapsho
     except DriverError:  # what is left says that nothing was created
         context.journal.settle(tag)
         raise
-    finally:
-        context.limiter.release(work.create_scopes)
+
+
+async def _line_up_again(
+    context: Context,
+    work: VmWork,
+    attempt: int = 0,
+    at_least_s: float | None = None,
+    *,
+    renew_tag: bool = False,
+) -> None:
+    """Before a call is repeated: let others have the places, and wait if it is an ``attempt``."""
+    scopes, work.places = work.places, ()
+    context.limiter.release(scopes)
+    if attempt:
+        await context.pause(attempt, at_least_s)
+    if renew_tag:
+        work.tag = context.new_tag()
+    work.outcome.wait_s += await context.limiter.acquire(scopes)
+    work.places = scopes
 
 
 async def _adopt(
@@ -111,7 +135,7 @@ async def _adopt(
     may still appear.
     """
     state = await state_of(context, work)
-    ref = _tagged(state, request.tag)
+    ref = tagged(state, request.tag)
     if state is None or ref is None:
         raise UnknownOutcomeError(
             "create_snapshot", work.vm.id, f"{why}, and its tag {request.tag} is not to be found"
@@ -157,10 +181,13 @@ async def list_patiently(
     return None
 
 
-def _tagged(state: VmSnapshotState | None, tag: str) -> VmSnapshotRef | None:
-    if state is None:
-        return None
-    return next((ref for ref in state.snapshots if ref.tag == tag), None)
+def tagged(state: VmSnapshotState | None, tag: str) -> VmSnapshotRef | None:
+    """The snapshot with this tag, if it is listed."""
+    if state is not None:
+        for ref in state.snapshots:
+            if ref.tag == tag:
+                return ref
+    return None
 
 
 def _opened(context: Context, work: VmWork, snapshot: VmSnapshot) -> None:
@@ -185,12 +212,11 @@ def _hint_s(error: DidNotHappenError) -> float | None:
 async def release_vm(context: Context, work: VmWork) -> None:
     """Remove the VM's snapshot and have its delta merged; repeats until it is gone or given up.
 
-    Never raises for a driver's failure: what could not be removed is marked as left behind.
+    Works in the places that it finds taken. Never raises for a driver's failure: what could not be
+    removed is marked as left behind.
     """
-    snapshot = work.snapshot
-    if snapshot is None:
-        return
-    outcome = work.outcome
+    snapshot, outcome = work.snapshot, work.outcome
+    assert snapshot is not None, "only opened VMs are released"  # noqa: S101
     for attempt in range(1, context.spec.retry.attempts + 1):
         problem, pause_s = await _remove_once(context, work, snapshot.ref)
         if not problem:
@@ -198,7 +224,7 @@ async def release_vm(context: Context, work: VmWork) -> None:
             return
         context.emit(Kind.CALL_RETRIED, outcome.group_id, outcome.vm_id, problem)
         if attempt < context.spec.retry.attempts:
-            await context.pause(attempt, pause_s)
+            await _line_up_again(context, work, attempt, pause_s)
     outcome.left_behind = True
     context.emit(Kind.VM_RELEASE_FAILED, outcome.group_id, outcome.vm_id, problem)
 
@@ -208,8 +234,6 @@ async def _remove_once(
 ) -> tuple[str, float | None]:
     """One attempt: the problem ("" when the snapshot is gone), and how long to wait at least."""
     outcome = work.outcome
-    if not context.limiter.take(work.remove_scopes):
-        outcome.wait_s += await context.limiter.acquire(work.remove_scopes)
     now_s = context.now_s()
     if outcome.removal_s is None:
         outcome.removal_s = now_s
@@ -226,8 +250,6 @@ async def _remove_once(
         return await _after_lost_answer(context, work, ref, error), None
     except DriverError as error:
         return error.reason, _hint_s(error) if isinstance(error, DidNotHappenError) else None
-    finally:
-        context.limiter.release(work.remove_scopes)
     outcome.delta_bytes = merged.delta_bytes
     outcome.merged_bytes = merged.merged_bytes
     outcome.passes = merged.passes
@@ -240,7 +262,7 @@ async def _after_lost_answer(
     context: Context, work: VmWork, ref: VmSnapshotRef, error: Exception
 ) -> str:
     state = await state_of(context, work)
-    if state is None or _tagged(state, ref.tag) is not None:
+    if state is None or tagged(state, ref.tag) is not None:
         return str(error) or "no answer in time"
     if state.needs_consolidation:
         return await _consolidate(context, work)

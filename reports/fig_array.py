@@ -179,9 +179,12 @@ def pools(run: RunData) -> Figure | None:
     handles = []
     for index, name in enumerate(shown):
         style = _style(index)
+        times, level = _ramp(run, name)
+        times = (times - run.start_s) / unit_s
         if name in fullest:
-            left.step(x, used[name] / capacity[name] * 100, where="post", linewidth=1.8, **style)
-        right.step(x, growth[name] / size, where="post", linewidth=1.8, **style)
+            share = level / float(np.nanmin(capacity[name])) * 100
+            left.plot(times, share, linewidth=1.8, **style)
+        right.plot(times, (level - level[0]) / size, linewidth=1.8, **style)
         handles.append(Line2D([], [], linewidth=1.8, label=printable(name, 24), **style))
     left.axhline(100, color=INK, linewidth=1.4)
     left.annotate("capacity", (0.0, 100), xycoords=("axes fraction", "data"), xytext=(4, 3),
@@ -196,6 +199,20 @@ def pools(run: RunData) -> Figure | None:
     headline(figure, _pool_sentence(used, fullest))
     legend_below(figure, handles)
     return figure
+
+
+def _ramp(run: RunData, name: str) -> tuple[Floats, Floats]:
+    """The records of one pool's level from the job's start on: between two of them it is linear.
+
+    Two records at one time are a level and what it fell to.
+    """
+    mine = (pl.col("quantity") == "pool.used_bytes") & (pl.col("subject") == name)
+    rows = run.series.filter(mine).sort("t_s", maintain_order=True)
+    times, values = rows["t_s"].to_numpy(), rows["value"].to_numpy()
+    first = max(run.start_s, float(times[0]))
+    before = held(times, values, np.array([first]))
+    later = np.flatnonzero(times > first)[thin(int(np.count_nonzero(times > first)), RECORDS)]
+    return np.append(first, times[later]), np.append(before, values[later])
 
 
 def _grown(level: Floats) -> Floats:

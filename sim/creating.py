@@ -15,6 +15,7 @@ rolled back, and the metadata lock is not taken: whoever gives up in a queue hol
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from ..drivers.contracts import (
     ConsistencyLevel,
@@ -25,7 +26,7 @@ from ..drivers.contracts import (
 )
 from ..drivers.errors import QuiesceFailedError, QuiesceTimeoutError
 from ..drivers.records import PowerState
-from .draws import Uniforms, lognormal
+from .draws import lognormal
 from .fabric import Fabric
 from .operation import Operation
 from .slots import SerialLock, Slots
@@ -55,7 +56,7 @@ class CreateOperation(Operation[VmSnapshot]):
         state: VmState,
         host: Slots | None,
         vcenter: Slots,
-        draw: Uniforms,
+        draw: Sequence[float],
         future: asyncio.Future[VmSnapshot],
         request: VmSnapshotRequest,
         snapshot_id: str,
@@ -149,7 +150,8 @@ class CreateOperation(Operation[VmSnapshot]):
         tag = self.request.tag
         if state.stunned:
             self._unstun(now_s)
-        self.snapshot = Snapshot(self.snapshot_id, tag, now_s, foreign=False)
+        ref = VmSnapshotRef(self.vm_id, self.snapshot_id, tag)
+        self.snapshot = Snapshot(ref, now_s, foreign=False)
         state.chain.append(self.snapshot)
         fabric.add(now_s, "world.vm.snapshot", "", self.vm_id, tag)
         if self.quiesce:
@@ -171,9 +173,8 @@ class CreateOperation(Operation[VmSnapshot]):
         assert snapshot is not None, "the snapshot exists before it is reported"  # noqa: S101
         location = state.location(fabric.storage.datastores, fabric.delta_store.get(state.guest))
         stun = Window(self.stunned_s, snapshot.since_s) if state.running else None
-        ref = VmSnapshotRef(self.vm_id, snapshot.id, snapshot.tag)
         self._answer(
-            VmSnapshot(ref, self._level(), location, snapshot.since_s, quiesce=quiesce, stun=stun)
+            VmSnapshot(snapshot.ref, self._level(), location, snapshot.since_s, quiesce, stun)
         )
 
     def _level(self) -> ConsistencyLevel:

@@ -16,6 +16,7 @@ Uniforms = tuple[float, float, float, float, float, float, float, float]
 """Eight independent numbers, each greater than 0 and less than 1."""
 
 _EIGHT_WORDS = Struct("<8Q").unpack
+_THREE_WORDS = Struct("<3Q").unpack_from
 _STEP = 2.0**-52
 _quantile = NormalDist().inv_cdf
 
@@ -30,17 +31,19 @@ class Draws:
         different seeds.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_keyed",)
 
     def __init__(self, seed: str | int) -> None:
-        self._key = blake2b(ascii(seed).encode(), digest_size=32).digest()
+        # Copied for each draw, which takes less than handing over the key each time.
+        self._keyed = blake2b(key=blake2b(ascii(seed).encode(), digest_size=32).digest())
 
     def uniforms(self, *key: str | int) -> Uniforms:
         """Eight uniforms for the purpose that ``key`` names; equal keys give equal numbers."""
         # ascii() of the tuple keeps ("a", "b") and ("ab",) apart, and 1 and "1".
-        words = _EIGHT_WORDS(blake2b(ascii(key).encode(), key=self._key).digest())
+        hashed = self._keyed.copy()
+        hashed.update(ascii(key).encode())
         # 52 bits and a half step: neither 0 nor 1 can come out, and every value is exact.
-        a, b, c, d, e, f, g, h = words
+        a, b, c, d, e, f, g, h = _EIGHT_WORDS(hashed.digest())
         return (
             ((a >> 12) + 0.5) * _STEP,
             ((b >> 12) + 0.5) * _STEP,
@@ -51,6 +54,13 @@ class Draws:
             ((g >> 12) + 0.5) * _STEP,
             ((h >> 12) + 0.5) * _STEP,
         )
+
+    def three(self, *key: str | int) -> tuple[float, float, float]:
+        """The first three of :meth:`uniforms`, for half the price."""
+        hashed = self._keyed.copy()
+        hashed.update(ascii(key).encode())
+        a, b, c = _THREE_WORDS(hashed.digest())
+        return ((a >> 12) + 0.5) * _STEP, ((b >> 12) + 0.5) * _STEP, ((c >> 12) + 0.5) * _STEP
 
 
 def lognormal(u: float, median: float, sigma: float) -> float:

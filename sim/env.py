@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -105,6 +106,7 @@ class SimEnv(simpy.Environment):
     # SimPy binds these early only when they stand in the dictionary of the class itself; a
     # subclass that does not repeat them pays for a descriptor call on every event.
     if TYPE_CHECKING:
+        now: float
 
         def timeout(self, delay: float = 0, value: Any | None = None) -> Timeout: ...
     else:
@@ -113,6 +115,8 @@ class SimEnv(simpy.Environment):
         event = BoundClass(Event)
         all_of = BoundClass(AllOf)
         any_of = BoundClass(AnyOf)
+        # SimPy's property, without a call in Python: a model asks for the time at every step.
+        now = property(attrgetter("_now"))
 
     def __init__(self, initial_time_s: float = 0.0, *, ties: random.Random | None = None) -> None:
         # A float, because asyncio promises that loop.time() is one.

@@ -159,21 +159,24 @@ class Fabric:
         self.delta_store = dict(delta_store)
         self.history: list[OpenDelta] = []
         self.in_flight = 0
-        self._port_of: dict[UnitId, Port] = {}
+        self._port_of: dict[UnitId, tuple[Port, Routes]] = {}
 
     def connect(self, units: Sequence[StorageUnit], ports: Mapping[ArrayId, Port]) -> None:
         """Say which array carries the transfers of each unit."""
-        self._port_of = {unit.id: ports[unit.array_id] for unit in units}
+        alone: dict[ArrayId, Routes] = {
+            array_id: ((port.io, 1.0),) for array_id, port in ports.items()
+        }
+        self._port_of = {unit.id: (ports[unit.array_id], alone[unit.array_id]) for unit in units}
 
     def routes(self, shares: Shares) -> Routes:
         """The bandwidth behind these units, with shares of the bytes that add up to 1."""
         if len(shares) == 1:
-            port = self._port_of[shares[0][0]]
+            port, alone = self._port_of[shares[0][0]]
             port.refresh_load()
-            return ((port.io, 1.0),)
+            return alone
         by_port: dict[int, tuple[Port, float]] = {}
         for unit_id, share in shares:
-            port = self._port_of[unit_id]
+            port, _ = self._port_of[unit_id]
             _, before = by_port.get(id(port), (port, 0.0))
             by_port[id(port)] = (port, before + share)
         total = sum(share for _, share in by_port.values())

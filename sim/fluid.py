@@ -204,9 +204,11 @@ class FluidServer:
         return max(0.0, flow._finish - self._virtual)
 
     def _rate_for(self, flows: int) -> float:
-        free = max(self._capacity - self._background, FLOW_FLOOR * self._capacity)
-        share = free / flows
-        return share if self._cap is None else min(share, self._cap)
+        # Comparisons written out: with min() and max() this is the dearest line of a transfer.
+        free, floor = self._capacity - self._background, FLOW_FLOOR * self._capacity
+        share = (free if free > floor else floor) / flows
+        cap = self._cap
+        return share if cap is None or share < cap else cap
 
     def _advance(self) -> None:
         """Bring virtual clock and counters up to now; the rate was constant since the last time."""
@@ -237,7 +239,8 @@ class FluidServer:
         if not heap:
             self._disarm()
             return
-        due_s = self._updated_s + max(0.0, heap[0][0] - self._virtual) / self._rate
+        left = heap[0][0] - self._virtual
+        due_s = self._updated_s + (left if left > 0.0 else 0.0) / self._rate
         if self._timer is not None:
             # A timer that is too early is left: it looks again when it fires. An arrival, which
             # delays every other flow, thus costs no timer at all.

@@ -120,6 +120,13 @@ class _Stays:
         return total
 
 
+def _share(part: int, whole: int) -> float:
+    # Nearly all are 1: one object for all of them.
+    if part == whole:
+        return 1.0 if whole else 0.0
+    return part / whole
+
+
 def tabulated(profile: WriteProfile, granularity_bytes: int) -> int:
     """The granularity to ask a profile for: the next larger that it holds (never fewer bytes)."""
     if isinstance(profile, TraceProfile):
@@ -194,15 +201,18 @@ class Guests:
         if number == len(self.profiles):
             self.profiles.append(profile)
             self.grain_of.append(tabulated(profile, self.grain_bytes))
-        phase, scale, *_ = draws.uniforms("guest", vm.id)
-        held = sum(disk.capacity_bytes for disk in vm.disks if disk.in_vm_snapshot)
-        capacity = sum(disk.capacity_bytes for disk in vm.disks)
+        phase, scale, _ = draws.three("guest", vm.id)
+        held = capacity = 0
+        for disk in vm.disks:
+            capacity += disk.capacity_bytes
+            if disk.in_vm_snapshot:
+                held += disk.capacity_bytes
         self.profile_of.append(number)
         self.rule.append(rule)
         self.phase_s.append(phase * profile.period_s)
         self.scale.append(lognormal(scale, rule.scale_median, rule.scale_sigma))
         self.capacity_bytes.append(float(capacity))
-        self.held_share.append(held / capacity if capacity else 0.0)
+        self.held_share.append(_share(held, capacity))
         if vm.power_state is PowerState.ON and not vm.is_template:
             self._enter(guest, _ALWAYS)
         else:

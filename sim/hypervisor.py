@@ -31,7 +31,6 @@ from ..drivers.errors import BusyError, NeverWillError, NotFoundError, QuiesceFa
 from ..drivers.records import HostId, Inventory, VCenter, VmId
 from .bridge import resolve
 from .creating import CreateOperation
-from .draws import Uniforms
 from .fabric import Fabric
 from .profiles import MergeAlgorithm, WithoutTools, algorithm_for
 from .removing import MergeOperation
@@ -97,10 +96,13 @@ class ModelHypervisor:
     async def list_snapshots(self, vm_ids: Sequence[VmId] | None = None) -> list[VmSnapshotState]:
         """See :meth:`HypervisorDriver.list_snapshots`; as of the moment of the answer."""
         await self._query()
-        wanted = self.states if vm_ids is None else vm_ids
+        found = map(self.states.get, self.states if vm_ids is None else vm_ids)
         stores, elsewhere = self._fabric.storage.datastores, self._fabric.delta_store
-        found = (self.states[vm_id] for vm_id in wanted if vm_id in self.states)
-        return [state.listing(stores, elsewhere.get(state.guest)) for state in found]
+        return [
+            state.listing(stores, elsewhere.get(state.guest))
+            for state in found
+            if state is not None
+        ]
 
     async def create_snapshot(self, request: VmSnapshotRequest) -> VmSnapshot:
         """See :meth:`HypervisorDriver.create_snapshot`."""
@@ -187,20 +189,22 @@ class ModelHypervisor:
             raise NotFoundError(operation, vm_id, f"{self.id} has no such VM")
         return state
 
-    def _claim(self, operation: str, state: VmState) -> Uniforms:
+    def _claim(self, operation: str, state: VmState) -> Sequence[float]:
         """The draws of a new operation on a VM that is free for it."""
-        fabric = self._fabric
+        fabric, faults = self._fabric, self._fabric.faults
         state.attempts += 1
-        draw = fabric.draws.uniforms(operation, state.vm.id, state.attempts)
-        retry_s = fabric.profile.busy_retry
         if state.operation:
-            reason = f"{state.operation} is in progress"
-            raise BusyError(operation, state.vm.id, reason, retry_after_s=retry_s)
-        faults = fabric.faults
+            raise self._busy(operation, state, f"{state.operation} is in progress")
+        if not fabric.faulty:
+            return fabric.draws.three(operation, state.vm.id, state.attempts)
+        draw = fabric.draws.uniforms(operation, state.vm.id, state.attempts)
         if draw[7] < faults.busy_probability and faults.active(fabric.env.now):
-            reason = "another task holds the VM"
-            raise BusyError(operation, state.vm.id, reason, retry_after_s=retry_s)
+            raise self._busy(operation, state, "another task holds the VM")
         return draw
+
+    def _busy(self, operation: str, state: VmState, reason: str) -> BusyError:
+        retry_s = self._fabric.profile.busy_retry
+        return BusyError(operation, state.vm.id, reason, retry_after_s=retry_s)
 
     def _check_create(self, state: VmState, request: VmSnapshotRequest) -> bool:
         """Whether the guest will be quiesced; raises when the request is refused."""

@@ -10,10 +10,11 @@ costs; they are written with few calls.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from ..drivers.errors import DriverError, UnknownOutcomeError
-from .draws import Uniforms, lognormal
+from .draws import lognormal
 from .fabric import Fabric
 from .slots import Slots
 from .vmstate import VmState
@@ -47,7 +48,8 @@ class Operation(Generic[T]):
     host, vcenter:
         The places that the task needs, in this order; a host of None has no limit.
     draw:
-        Its uniforms: 0 task latency, 5 lost answer, 6 slow task; the others by subclass.
+        Its uniforms: 0 task latency, 5 lost answer, 6 slow task; the others by subclass. Where no
+        faults can happen, only the first three are needed.
     future:
         Who waits.
     """
@@ -61,7 +63,7 @@ class Operation(Generic[T]):
         name: str,
         host: Slots | None,
         vcenter: Slots,
-        draw: Uniforms,
+        draw: Sequence[float],
         future: asyncio.Future[T],
     ) -> None:
         self.fabric = fabric

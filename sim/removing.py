@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from ..drivers.contracts import MergeResult, Window
 from ..drivers.errors import HappenedError
-from .draws import Uniforms, lognormal
+from .draws import lognormal
 from .fabric import Fabric
 from .merge import Merge, Transfer
 from .operation import Operation
@@ -41,7 +42,7 @@ class MergeOperation(Operation[MergeResult]):
         name: str,
         host: Slots | None,
         vcenter: Slots,
-        draw: Uniforms,
+        draw: Sequence[float],
         future: asyncio.Future[MergeResult],
         targets: list[Snapshot],
         algorithm: MergeAlgorithm,
@@ -120,6 +121,8 @@ class MergeOperation(Operation[MergeResult]):
     def _done(self) -> None:
         fabric, state, merge = self.fabric, self.state, self._merge
         assert merge is not None, "a merge is done after it has made its passes"  # noqa: S101
+        # The merge knows this operation: a cycle left behind would have to be searched for.
+        self._merge = None
         now_s = fabric.env.now
         if state.stunned:
             self._unstun(now_s)
@@ -131,7 +134,7 @@ class MergeOperation(Operation[MergeResult]):
         snapshot = self._targets.pop(0)
         state.chain.remove(snapshot)
         fabric.history.append((state.guest, snapshot.since_s, now_s, state.vm))
-        fabric.add(now_s, "world.vm.merged", "", self.vm_id, snapshot.tag)
+        fabric.add(now_s, "world.vm.merged", "", self.vm_id, snapshot.ref.tag)
         if self._targets:
             self._next()
         else:

@@ -90,6 +90,7 @@ class _Table:
     __slots__ = (
         "counts",
         "fresh",
+        "fresh_row",
         "fresh_view",
         "tail_bytes_per_s",
         "total_bytes",
@@ -107,11 +108,12 @@ class _Table:
         # Per duration the touches with at least that gap, summed up over two cycles, so that no
         # window has to wrap.
         by_gap = np.cumsum(given.touches[::-1], axis=0, dtype=np.uint32)[::-1]
-        self.fresh_view = np.zeros((durations + 1, 2 * phases + 1), dtype=np.uint32)
-        np.cumsum(np.tile(by_gap, 2), axis=1, out=self.fresh_view[:, 1:])
-        self.fresh: tuple[array[int], ...] = tuple(
-            array("I", row.tobytes()) for row in self.fresh_view
-        )
+        self.fresh_row: int = 2 * phases + 1
+        sums = np.zeros((durations + 1, self.fresh_row), dtype=np.uint32)
+        np.cumsum(np.tile(by_gap, 2), axis=1, out=sums[:, 1:])
+        self.fresh: array[int] = array("I", sums.tobytes())
+        self.fresh_view: NDArray[np.uint32] = np.frombuffer(self.fresh, dtype=np.uint32)
+        self.fresh_view = self.fresh_view.reshape(sums.shape)
         self.total_bytes = float(given.distinct[0, -1]) * unit_bytes
         self.tail_bytes_per_s = float(given.touches[-1].sum()) * unit_bytes / period_s
 
@@ -164,7 +166,8 @@ class TraceProfile:
         sums = np.zeros(2 * self._phases + 1, dtype=np.float64)
         np.cumsum(np.tile(step_bytes.astype(np.float64), 2), out=sums[1:])
         self._written: array[float] = array("d", sums.tobytes())
-        self._tables = {unit: _Table(unit, given, period_s) for unit, given in self.units.items()}
+        # Made when first asked for: a run needs two or three of the granularities.
+        self._tables: dict[int, _Table] = {}
 
     def _check(self) -> None:
         def refuse(problem: str) -> None:
@@ -199,7 +202,7 @@ class TraceProfile:
     @property
     def granularities_bytes(self) -> tuple[int, ...]:
         """The tabulated unit sizes, rising."""
-        return tuple(sorted(self._tables))
+        return tuple(sorted(self.units))
 
     @property
     def phases(self) -> int:
@@ -256,7 +259,7 @@ class TraceProfile:
         """See :meth:`~.writeprofile.WriteProfile.delta_bytes`."""
         table = self._tables.get(granularity_bytes)
         if table is None:
-            raise self._unknown(granularity_bytes)
+            table = self._table(granularity_bytes)
         phases = self._phases
         steps_per_s = self._steps_per_s
         steps = duration_s * steps_per_s
@@ -273,14 +276,16 @@ class TraceProfile:
         upper = table.counts[at + 1]
         if lower == upper:
             return lower * table.unit_bytes
-        fresh = table.fresh[left]
-        start = fresh[row + grid[left]]
-        span = fresh[row + grid[left + 1]] - start
+        fresh = table.fresh
+        first = left * table.fresh_row + row
+        start = fresh[first + grid[left]]
+        span = fresh[first + grid[left + 1]] - start
         if span:
             position = row + steps
             index = int(position)
-            now = fresh[index]
-            share = (now - start + (fresh[index + 1] - now) * (position - index)) / span
+            at = first - row + index
+            now = fresh[at]
+            share = (now - start + (fresh[at + 1] - now) * (position - index)) / span
         else:  # only rounding, or a file not built by calibrate.py, can leave a gain without touch
             share = (steps - grid[left]) / (grid[left + 1] - grid[left])
         return (lower + (upper - lower) * share) * table.unit_bytes
@@ -356,7 +361,12 @@ class TraceProfile:
     def _table(self, granularity_bytes: int) -> _Table:
         table = self._tables.get(granularity_bytes)
         if table is None:
-            raise self._unknown(granularity_bytes)
+            given = self.units.get(granularity_bytes)
+            if given is None:
+                raise self._unknown(granularity_bytes)
+            table = self._tables[granularity_bytes] = _Table(
+                granularity_bytes, given, self.period_s
+            )
         return table
 
     def _unknown(self, granularity_bytes: int) -> StillframeError:

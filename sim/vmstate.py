@@ -15,7 +15,6 @@ from ..drivers.contracts import (
 )
 from ..drivers.records import Datastore, DatastoreId, Disk, PowerState, Vm
 
-_DISK_FILE = re.compile(r"(-\d{6})?\.vmdk$", re.IGNORECASE)
 _IN_DATASTORE = re.compile(r"^\s*\[[^\]]*\]\s*")
 
 
@@ -27,11 +26,10 @@ class Snapshot:
     and nothing else.
     """
 
-    __slots__ = ("foreign", "id", "loose", "since_s", "tag")
+    __slots__ = ("foreign", "loose", "ref", "since_s")
 
-    def __init__(self, snapshot_id: str, tag: str, since_s: float, *, foreign: bool) -> None:
-        self.id = snapshot_id
-        self.tag = tag
+    def __init__(self, ref: VmSnapshotRef, since_s: float, *, foreign: bool) -> None:
+        self.ref = ref
         self.since_s = since_s
         self.foreign = foreign
         self.loose = False
@@ -63,6 +61,7 @@ class VmState:
     """
 
     __slots__ = (
+        "_located",
         "attempts",
         "chain",
         "clean",
@@ -81,24 +80,29 @@ class VmState:
         self.vm = vm
         self.guest = guest
         self.chain: list[Snapshot] = [
-            Snapshot(f"{vm.id}/found-{n}", f"found-{n}", 0.0, foreign=True)
+            Snapshot(VmSnapshotRef(vm.id, f"{vm.id}/found-{n}", f"found-{n}"), 0.0, foreign=True)
             for n in range(1, vm.snapshot_count + 1)
         ]
         name = vm.guest_os.lower()
         self.is_windows = "windows" in name or name.startswith("win")
         self.running = vm.power_state is PowerState.ON
-        self.held_disks = sum(disk.in_vm_snapshot for disk in vm.disks)
+        self.held_disks = len([disk for disk in vm.disks if disk.in_vm_snapshot])
         self.operation = ""
         self.deferred: list[Callable[[], None]] | None = None
         self.frozen = False
         self.stunned = False
         self.clean = True
         self.attempts = 0
+        self._located: tuple[Vm, int, VmLocation] | None = None
 
     def deltas_by_store(self, delta_store: DatastoreId | None) -> list[tuple[DatastoreId, int]]:
         """How many deltas a snapshot creates on each datastore, in the order of the disks."""
+        disks = self.vm.disks
+        if len(disks) == self.held_disks == 1:  # most VMs
+            store_id = delta_store or disks[0].datastore_id
+            return [(store_id, 1)] if store_id is not None else []
         counts: dict[DatastoreId, int] = {}
-        for disk in self.vm.disks:
+        for disk in disks:
             store_id = delta_store or disk.datastore_id
             if store_id is not None and disk.in_vm_snapshot:
                 counts[store_id] = counts.get(store_id, 0) + 1
@@ -107,7 +111,7 @@ class VmState:
     def find(self, snapshot_id: str) -> int | None:
         """The place in the chain of a snapshot; None if it is not there (any more)."""
         for place, snapshot in enumerate(self.chain):
-            if snapshot.id == snapshot_id and not snapshot.loose:
+            if snapshot.ref.snapshot_id == snapshot_id and not snapshot.loose:
                 return place
         return None
 
@@ -115,17 +119,13 @@ class VmState:
         self, datastores: Mapping[DatastoreId, Datastore], delta_store: DatastoreId | None
     ) -> VmSnapshotState:
         """What a client that lists snapshots is told."""
-        refs = tuple(
-            VmSnapshotRef(self.vm.id, snapshot.id, snapshot.tag)
-            for snapshot in self.chain
-            if not snapshot.loose
-        )
+        refs = [snapshot.ref for snapshot in self.chain if not snapshot.loose]
         return VmSnapshotState(
             self.vm.id,
             self.location(datastores, delta_store),
-            refs,
-            needs_consolidation=any(snapshot.loose for snapshot in self.chain),
-            operation_running=bool(self.operation),
+            tuple(refs),
+            len(refs) < len(self.chain),
+            self.operation != "",
         )
 
     def location(
@@ -135,8 +135,25 @@ class VmState:
 
         The newest delta of each disk takes the writes; everything below it stands still. Without
         a snapshot the disks themselves are listed, as base.
+
+        While a snapshot is open, callers who ask again get the same object until the VM has moved
+        or its chain has changed; a VM without one is asked about once, and nothing is kept.
         """
-        vm = self.vm
+        vm, depth, located = self.vm, len(self.chain), self._located
+        if located is not None and located[0] is vm and located[1] == depth:
+            return located[2]
+        if located is not None and located[0] is vm and located[1] == 1 and not depth:
+            # The only snapshot is gone, and with it the deltas; nothing else has changed.
+            still = [file for file in located[2].files if file.role is not FileRole.DELTA]
+            location = VmLocation(tuple(still), located[2].raw_devices)
+        else:
+            location = self._locate(vm, datastores, delta_store)
+        self._located = (vm, depth, location) if depth else None
+        return location
+
+    def _locate(
+        self, vm: Vm, datastores: Mapping[DatastoreId, Datastore], delta_store: DatastoreId | None
+    ) -> VmLocation:
         files: list[FileLocation] = []
         raw: list[RawDevice] = []
         for disk in vm.disks:
@@ -168,9 +185,9 @@ class VmState:
             return
         files.append(FileLocation(disk.path, store_id, FileRole.BASE, disk.key))
         depth = len(self.chain)
-        path = disk.path
-        # Nearly every path is that of a base disk; the pattern is for disks already on a delta.
-        stem = path[:-5] if path[-5:] == ".vmdk" and path[-12:-11] != "-" else _stem(path)
+        if not depth:
+            return
+        stem = _stem(disk.path)
         if delta_store is not None and delta_store != store_id:
             store = datastores.get(delta_store)
             stem = in_datastore(stem, store.name if store else delta_store)
@@ -181,7 +198,10 @@ class VmState:
 
 
 def _stem(path: str) -> str:
-    return _DISK_FILE.sub("", path)
+    """The path without ``.vmdk`` and, for a disk that is on a delta already, its number."""
+    if path[-5:].lower() != ".vmdk":
+        return path
+    return path[:-12] if path[-12:-11] == "-" and path[-11:-5].isdecimal() else path[:-5]
 
 
 def in_datastore(path: str, datastore_name: str) -> str:

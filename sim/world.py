@@ -183,9 +183,9 @@ def _left(state: VmState) -> Iterable[str]:
     name = f"VM {state.vm.id}"
     for snapshot in state.chain:
         if snapshot.loose:
-            yield f"{name} has a delta left of snapshot {snapshot.tag}"
+            yield f"{name} has a delta left of snapshot {snapshot.ref.tag}"
         elif not snapshot.foreign:
-            yield f"{name} still has snapshot {snapshot.tag}"
+            yield f"{name} still has snapshot {snapshot.ref.tag}"
     missing = state.vm.snapshot_count - sum(snapshot.foreign for snapshot in state.chain)
     if missing:
         yield f"{name} has lost {missing} of its {state.vm.snapshot_count} snapshots from before"

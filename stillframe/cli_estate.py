@@ -51,15 +51,16 @@ def open_estate(source: str) -> EstateView:
     InputError
         It is none of these, or cannot be used.
     """
+    from .scenarios.schema import LIBRARY, find_scenario, scenario_from_data
     from .topology.yamlfile import load_yaml
 
     path = Path(source)
-    if path.suffix.lower() == ".xlsx" or path.is_dir():
+    # A folder of results is often called like its scenario: the scenario is meant.
+    is_folder = path.is_dir() and not (LIBRARY / f"{source}.yaml").is_file()
+    if path.suffix.lower() == ".xlsx" or is_folder:
         from .topology.rvtools import import_rvtools
 
         return _whole(path.stem, import_rvtools(path).estate)
-    from .scenarios.schema import find_scenario, scenario_from_data
-
     path = find_scenario(source)
     data = load_yaml(path)
     if "estate" not in data:

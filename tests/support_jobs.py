@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from support_memory import Faults, MemoryArray, MemoryHypervisor, small_estate
 
 from stillframe.drivers.contracts import ArrayCapabilities
+from stillframe.drivers.errors import DriverError
 from stillframe.drivers.records import Estate
 from stillframe.orchestrator.job import Job
 from stillframe.orchestrator.plan import Plan, make_plan
@@ -128,3 +129,13 @@ def assert_protected_where_cut(ran: Bench) -> None:
     for entry in ran.job.result.catalogue:
         units = set().union(*(held[ref.tag] for ref in entry.cuts))
         assert set(entry.unit_ids) <= units
+
+
+def error(kind: type[DriverError]) -> DriverError:
+    return kind("op", "object", "ordered by the test")
+
+
+def kinds(ran: Bench, kind: str) -> list[str]:
+    """Subjects of the events of one kind."""
+    assert ran.job.result is not None
+    return [row[3] for row in ran.job.result.events.of(kind)]

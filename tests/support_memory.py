@@ -29,7 +29,7 @@ from stillframe.drivers.contracts import (
     VmSnapshotState,
     Window,
 )
-from stillframe.drivers.errors import DriverError, NotFoundError
+from stillframe.drivers.errors import BusyError, DriverError, NotFoundError
 from stillframe.drivers.records import (
     Array,
     Datastore,
@@ -252,6 +252,7 @@ class MemoryArray:
         self.touched: list[str] = []
         self.on_cut: Callable[[GroupSnapshotRequest], None] = lambda request: None
         self._capabilities = capabilities or ArrayCapabilities(atomic_groups=True)
+        self._making: dict[str, asyncio.Task[object]] = {}
         self._ids = 0
 
     @property
@@ -266,6 +267,9 @@ class MemoryArray:
 
     async def snapshot_group(self, request: GroupSnapshotRequest) -> GroupSnapshot:
         loop = asyncio.get_running_loop()
+        making = self._making.get(request.tag)
+        if making is not None and not making.done():
+            raise BusyError("snapshot_group", self.array_id, f"{request.tag} is being made")
 
         def effect() -> GroupSnapshot:
             for snapshot in self.snapshots:
@@ -279,7 +283,9 @@ class MemoryArray:
             self.on_cut(request)
             return snapshot
 
-        answer = await self.worker.carry_out("cut", self.array_id, effect)
+        call = loop.create_task(self.worker.carry_out("cut", self.array_id, effect))
+        self._making[request.tag] = call
+        answer = await asyncio.shield(call)
         assert isinstance(answer, GroupSnapshot)
         return answer
 

@@ -1,4 +1,4 @@
-"""Builds RVTools exports for tests, as workbooks and as folders of CSV files."""
+"""Builds RVTools exports for tests, as workbooks and CSV folders, and picks from their import."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import openpyxl
 
-from stillframe.topology.rvtools import RvtoolsImport, import_rvtools
+from stillframe.drivers.records import DeviceIdentity, Disk, Vm
+from stillframe.topology.rvtools import RvtoolsImport, Severity, import_rvtools
 
 Sheet = list[dict[str, Any]]
+GIB = 2**30
 NAA_1 = "naa.600a0980383043595a2b506b67777031"
 NAA_2 = "naa.600a0980383043595a2b506b67777032"
 NAA_3 = "naa.60002ac0000000000000628200021f6b"
@@ -61,6 +63,10 @@ def disk(name: str, number: int, datastore: str = "ds-1", **cells: Any) -> dict[
         **SERVER,
         **cells,
     }
+
+
+def raw(lun: str | None, mode: str | None, **cells: Any) -> dict[str, Any]:
+    return disk("web", 1, **{"Raw": "True", "Raw LUN ID": lun, "Raw Comp. Mode": mode, **cells})
 
 
 def store(name: str = "ds-1", number: int = 1, **cells: Any) -> dict[str, Any]:
@@ -121,6 +127,10 @@ def of_vm(name: str, number: int, **cells: Any) -> dict[str, Any]:
     }
 
 
+def without_ids(rows: list[dict[str, Any]], *columns: str) -> list[dict[str, Any]]:
+    return [{c: cell for c, cell in row.items() if c not in columns} for row in rows]
+
+
 def complete(**sheets: Sheet) -> dict[str, Sheet]:
     """An export that lacks nothing: one VM with one disk on one LUN."""
     tabs = {
@@ -178,3 +188,21 @@ def said(result: RvtoolsImport, text: str) -> Any:
     """The one finding whose sentence contains a text."""
     (found,) = [finding for finding in result.findings if text in finding.sentence]
     return found
+
+
+def device(text: str) -> DeviceIdentity:
+    return DeviceIdentity.parse(text)
+
+
+def one_vm(result: RvtoolsImport) -> Vm:
+    (found,) = result.estate.inventory.vms
+    return found
+
+
+def one_disk(result: RvtoolsImport) -> Disk:
+    (found,) = one_vm(result).disks
+    return found
+
+
+def texts(result: RvtoolsImport, severity: Severity) -> list[str]:
+    return [finding.sentence for finding in result.findings if finding.severity is severity]

@@ -94,3 +94,8 @@ def test_show_draws_the_topology(here: Path) -> None:
     assert text.splitlines()[-1] == "Picture: it.png"
     assert (here / "it.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in here.iterdir()] == ["it.png"]
+
+
+def test_a_shipped_scenario_is_meant_although_a_folder_has_its_name(here: Path) -> None:
+    (here / "demo").mkdir()
+    assert "200 VMs" in invoke("show", "demo").stdout

@@ -92,3 +92,8 @@ def test_exponential_has_the_mean_asked_for() -> None:
 
 
 PINNED = (0.8231668867100327, 0.7964215213350577)
+
+
+@given(KEYS)
+def test_three_are_the_first_three_of_the_eight(key: list[str | int]) -> None:
+    assert Draws(3).three(*key) == Draws(3).uniforms(*key)[:3]

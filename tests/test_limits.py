@@ -123,3 +123,21 @@ def test_waits_are_measured_and_charged_to_the_limit_that_was_full() -> None:
 
 def test_unlimited_is_no_scope() -> None:
     assert Limiter().scope("limit", "x", None) is None
+
+
+def test_a_place_that_came_at_the_moment_of_the_cancellation_is_given_back() -> None:
+    async def main() -> int:
+        limiter = Limiter()
+        scope = limiter.scope("limit", "x", 1)
+        assert scope is not None
+        await limiter.acquire((scope,))
+        waiting = asyncio.get_running_loop().create_task(limiter.acquire((scope,)))
+        await asyncio.sleep(1)
+        limiter.release((scope,))  # the place is the waiter's now, but it has not run yet
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        return scope.free
+
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
+        assert runner.run(main()) == 1

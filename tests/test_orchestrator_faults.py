@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from support_jobs import Bench, assert_clean, assert_protected_where_cut, bench
+from support_jobs import assert_clean, bench, error, kinds
 from support_memory import Fault, MemoryHypervisor, small_estate
 
 from stillframe.drivers.contracts import ConsistencyLevel
@@ -27,16 +25,6 @@ from stillframe.drivers.records import Datastore, DatastoreKind, DeviceIdentity
 from stillframe.orchestrator.events import Kind
 from stillframe.orchestrator.result import JobStatus, VmStatus
 from stillframe.orchestrator.spec import JobSpec
-
-
-def error(kind: type[DriverError]) -> DriverError:
-    return kind("op", "object", "ordered by the test")
-
-
-def kinds(ran: Bench, kind: str) -> list[str]:
-    """Subjects of the events of one kind."""
-    assert ran.job.result is not None
-    return [row[3] for row in ran.job.result.events.of(kind)]
 
 
 class TestCreate:
@@ -67,6 +55,15 @@ class TestCreate:
         ran.run()
         assert ran.vm("vm3").attempts == 1
         assert ran.vm("vm3").status is VmStatus.UNPROTECTED
+
+    def test_a_create_that_certainly_failed_is_not_searched_for(self) -> None:
+        """Not even where the driver cannot say whether something still runs."""
+        ran = bench()
+        ran.hypervisor.reports_running = False
+        ran.faults.add("create", "vc/vm3", Fault(error(NeverWillError)))
+        result = ran.run()
+        assert not result.orphans
+        assert result.makespan_s < 60.0
 
     @pytest.mark.parametrize("kind", [QuiesceFailedError, QuiesceTimeoutError])
     def test_degrade_takes_the_vm_crash_consistent(self, kind: type[DriverError]) -> None:
@@ -298,6 +295,14 @@ class TestMoves:
         assert not result.catalogue
         assert_clean(ran)
 
+    def test_a_listing_that_never_answers_is_given_up_and_asked_for_again(self) -> None:
+        ran = bench()
+        ran.faults.add("list", "", Fault(delay_s=1e6))
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert result.retries == 1
+        assert result.makespan_s < 100.0  # the limit on a query is 60 s
+
     def test_a_datastore_made_after_the_plan_is_looked_up(self) -> None:
         estate = small_estate(3, 2)
         planned = replace(
@@ -316,74 +321,3 @@ class TestMoves:
         result = ran.run()
         assert result.status is JobStatus.PROTECTED
         assert ran.vm("vm0").unit_ids == ("a1/lun1",)
-
-
-class TestCancellation:
-    @settings(max_examples=60, deadline=None)
-    @given(step=st.integers(0, 120), seed=st.integers(0, 5))
-    def test_nothing_is_left_wherever_the_job_is_cancelled(self, step: int, seed: int) -> None:
-        ran = bench(seed=seed)
-        result = ran.run(cancel_at_step=step)
-        assert not result.orphans
-        assert_clean(ran)
-        assert_protected_where_cut(ran)
-
-    def test_a_slow_create_that_outlives_a_cancelled_job_is_swept(self) -> None:
-        ran = bench()
-        ran.faults.add("create", "vc/vm3", Fault(delay_s=50.0))
-        result = ran.run(cancel_at_s=10.0)
-        assert result.status is JobStatus.CANCELLED
-        assert kinds(ran, Kind.SWEPT) == ["vc/vm3"]
-        assert_clean(ran)
-
-    def test_cancelling_during_the_release_does_not_stop_it(self) -> None:
-        ran = bench()
-        ran.faults.add("remove", "vc/vm3", Fault(delay_s=50.0))
-        result = ran.run(cancel_at_s=10.0)
-        assert result.status is JobStatus.CANCELLED
-        assert ran.vm("vm3").merged_s == pytest.approx(50.0)
-        assert_clean(ran)
-        assert ran.vm("vm3").status is VmStatus.PROTECTED  # its cut was complete and verified
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    faults=st.lists(
-        st.tuples(
-            st.sampled_from(["create", "remove", "cut", "delete"]),
-            st.integers(0, 5),
-            st.sampled_from(
-                [
-                    DidNotHappenError,
-                    BusyError,
-                    UnknownOutcomeError,
-                    NeverWillError,
-                    QuiesceFailedError,
-                    None,
-                ]
-            ),
-            st.booleans(),
-            st.sampled_from([0.0, 3.0, 650.0, 1300.0]),
-        ),
-        max_size=5,
-    ),
-    cancel_at_s=st.none() | st.floats(0, 20),
-)
-def test_any_few_faults_leave_nothing_behind(
-    seed: int,
-    faults: list[tuple[str, int, type[DriverError] | None, bool, float]],
-    cancel_at_s: float | None,
-) -> None:
-    """Whatever a few faults do: no orphan, nothing foreign touched, no false claim."""
-    ran = bench(seed=seed)
-    for operation, number, kind, after, delay_s in faults:
-        subject = "a1" if operation in ("cut", "delete") else f"vc/vm{number}"
-        lies = after and kind is not None and kind is not UnknownOutcomeError
-        fault = Fault(error(kind) if kind else None, after and not lies, delay_s)
-        ran.faults.add(operation, subject, fault)
-    result = ran.run(cancel_at_s=cancel_at_s)
-    orphan_tags = {sentence.split()[2] for sentence in result.orphans}
-    if not orphan_tags:
-        assert_clean(ran)
-    assert_protected_where_cut(ran)

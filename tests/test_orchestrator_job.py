@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 from support_jobs import assert_clean, assert_protected_where_cut, bench
 from support_memory import Faults, MemoryArray, MemoryHypervisor, small_estate
 
 from stillframe.drivers.contracts import ArrayCapabilities, ConsistencyLevel
-from stillframe.drivers.records import DeviceIdentity, Estate
+from stillframe.drivers.records import DeviceIdentity, DiskMode, Estate
 from stillframe.errors import StillframeError
 from stillframe.orchestrator.events import Kind, Row
 from stillframe.orchestrator.job import Job
@@ -197,3 +198,29 @@ def test_a_vm_no_array_can_protect_is_reported_and_in_no_group() -> None:
     assert ran.vm("vm1").status is VmStatus.UNPROTECTED
     assert str(DeviceIdentity.parse(f"naa.60{1:030x}")) in ran.vm("vm1").reason
     assert ran.vm("vm1").requested_s is None
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "level"),
+    [
+        (ArrayCapabilities(atomic_groups=True), ConsistencyLevel.CRASH),
+        (ArrayCapabilities(atomic_groups=False), ConsistencyLevel.UNKNOWN),
+        (ArrayCapabilities(atomic_groups=True, units_per_group=1), ConsistencyLevel.UNKNOWN),
+    ],
+)
+def test_live_disks_are_worth_something_only_if_one_atomic_cut_took_them(
+    capabilities: ArrayCapabilities, level: ConsistencyLevel
+) -> None:
+    """A VM whose two disks are independent, on two units; its home is on one of them."""
+    base = small_estate(3, 3, [(0, 1)])
+    disks = tuple(
+        replace(disk, mode=DiskMode.INDEPENDENT_PERSISTENT) for disk in base.inventory.vms[0].disks
+    )
+    vms = (replace(base.inventory.vms[0], disks=disks), *base.inventory.vms[1:])
+    estate = replace(base, inventory=replace(base.inventory, vms=vms))
+    spec = JobSpec.model_validate({"independent_disks": True})
+    ran = bench(spec, estate=estate, capabilities=capabilities)
+    ran.run()
+    assert ran.vm("vm0").status is VmStatus.PROTECTED
+    assert ran.vm("vm0").level is level
+    assert dict(ran.vm("vm0").disk_levels) == {2000: level, 2001: level}

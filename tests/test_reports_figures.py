@@ -272,8 +272,9 @@ def test_a_pool_peak_between_two_steps_is_seen() -> None:
     assert figure is not None
     assert "reached 97\u00a0% of its capacity" in figure.get_suptitle()
     used = figure.axes[0].lines[0]
-    assert np.isnan(used.get_ydata()[0])
-    assert np.nanmax(used.get_ydata()) == 97.0
+    assert used.get_xdata()[0] == 0.5  # nothing is drawn before the first record
+    assert np.asarray(used.get_ydata()).tolist() == [10.0, 97.0, 20.0]
+    assert used.get_drawstyle() == "default"  # between two records a pool fills evenly
 
 
 def test_a_datastore_on_no_known_unit_is_drawn_without_one() -> None:
