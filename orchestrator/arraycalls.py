@@ -175,6 +175,22 @@ class ArrayCutter:
         return await delete_array_snapshot(self._context, call.group_id, call.ref)
 
 
+async def list_array_patiently(
+    context: Context, group_id: str, array_id: ArrayId
+) -> list[GroupSnapshot] | None:
+    """This job's snapshots on an array, asking again when there is no answer; None: never any."""
+    for attempt in range(1, context.spec.retry.attempts + 1):
+        try:
+            async with asyncio.timeout(context.spec.timeouts.query):
+                return await context.arrays[array_id].list_snapshots(context.tag_prefix)
+        except (TimeoutError, DriverError) as error:
+            reason = str(error) or "no answer in time"
+            context.emit(Kind.CALL_RETRIED, group_id, array_id, reason)
+        if attempt < context.spec.retry.attempts:
+            await context.pause(attempt)
+    return None
+
+
 async def delete_array_snapshot(context: Context, group_id: str, ref: GroupSnapshotRef) -> bool:
     """Delete one of our array snapshots; True when it is certainly gone."""
     for attempt in range(1, context.spec.retry.attempts + 1):

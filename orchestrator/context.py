@@ -92,7 +92,15 @@ class Context:
     def new_tag(self) -> str:
         """A tag that this job has not used before."""
         self.tags += 1
-        return f"stillframe-{self.job_id}-{self.tags}"
+        return f"{self.tag_prefix}{self.tags}"
+
+    def owns(self, tag: str) -> bool:
+        """Whether this is a tag of this job: its prefix, then a number, and no more.
+
+        Without the number, the tags of job ``a-1`` would count as tags of a job ``a``.
+        """
+        number = tag.removeprefix(self.tag_prefix)
+        return number != tag and number.isascii() and number.isdecimal()
 
     async def pause(self, attempt: int, at_least_s: float | None = None) -> None:
         """Wait before repeating a call for the ``attempt``-th time (from 1)."""

@@ -7,11 +7,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from ..drivers.contracts import ArrayDriver, ConsistencyLevel, HypervisorDriver
-from ..drivers.errors import DriverError
 from ..drivers.records import Array, ArrayId, UnitId, VCenterId, VmId
 from ..topology.graph import Topology
 from ..topology.queries import collateral, targeting_ratio
-from .arraycalls import ArrayCutter
+from .arraycalls import ArrayCutter, list_array_patiently
 from .context import Context, VmWork, WorkFactory
 from .events import EventLog, Kind
 from .group import GroupRun, to_the_end
@@ -209,19 +208,8 @@ class Job:
         listed: dict[str, None] = {}
         asked = dict.fromkeys(call.array_id for call in self._calls() if call.ref is not None)
         for array_id in asked:
-            for attempt in range(1, context.spec.retry.attempts + 1):
-                try:
-                    async with asyncio.timeout(context.spec.timeouts.query):
-                        snapshots = await context.arrays[array_id].list_snapshots(
-                            context.tag_prefix
-                        )
-                except (TimeoutError, DriverError) as error:
-                    reason = str(error) or "no answer in time"
-                    context.emit(Kind.CALL_RETRIED, "", array_id, reason)
-                    await context.pause(attempt)
-                    continue
-                listed.update((snapshot.ref.tag, None) for snapshot in snapshots)
-                break
+            snapshots = await list_array_patiently(context, "", array_id)
+            listed.update((snapshot.ref.tag, None) for snapshot in snapshots or ())
         return listed
 
     async def _discard(self, kept: frozenset[str]) -> list[str]:

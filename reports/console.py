@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..quantity import format_seconds
 from .rundata import RunData
-from .sentences import STATUS_WORDS, array_calls, blast_radius, frozen, verdict, waiting
+from .sentences import STATUS_WORDS, array_calls, blast_radius, clearing, frozen, verdict, waiting
 from .stats import over_limits, summaries
 
 FAILURES = 10
@@ -79,3 +79,5 @@ def _print_failures(run: RunData, console: Console) -> None:
             console.print(f"… and {failed.height - FAILURES:,} more, in the report")
     for orphan in run.meta["orphans"][:FAILURES]:
         console.print(f"[red]left behind:[/] {escape(str(orphan))}")
+    if clearing(run):
+        console.print(escape(clearing(run)), soft_wrap=True)

@@ -164,6 +164,18 @@ def waiting(run: RunData) -> str:
     )
 
 
+def clearing(run: RunData) -> str:
+    """The command that removes what a live run left behind; "" where nothing is, or none is known.
+
+    A clause without capital letter or full stop.
+    """
+    live = run.meta.get("live")
+    command = live.get("clearing_command") if isinstance(live, dict) else None
+    if not run.meta["orphans"] or not command:
+        return ""
+    return f"the next run removes it first if it is started with: {command}"
+
+
 def steps(run: RunData) -> list[Step]:
     """The five steps of a targeted array snapshot, with this run's numbers.
 
@@ -243,4 +255,6 @@ def _release(run: RunData) -> Step:
     orphans = len(run.meta["orphans"])
     if orphans:
         text += f" {upper_first(count_of(orphans, 'object'))} of ours could not be removed."
+        # Without a full stop, which a reader would copy with the command.
+        text += f" {upper_first(clearing(run))}" if clearing(run) else ""
     return Step("Release the VM snapshots and catalogue what can be restored", text)

@@ -116,6 +116,14 @@ def run(
             help="Where results go; default: out/NAME, or out/NAME-JOB with --live.",
         ),
     ] = None,
+    clear: Annotated[
+        Path | None,
+        typer.Option(
+            "--clear",
+            metavar="FOLDER",
+            help="With --live: first remove what the job with this result left behind.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run a job in the modelled world or on live systems, measure it, and write a report."""
@@ -123,7 +131,9 @@ def run(
         _no_scenario(scenario, seed)
         from .cli_live import run_live_command
 
-        return run_live_command(live, strategy, out, as_json=as_json)
+        return run_live_command(live, strategy, out, clear, as_json=as_json)
+    if clear is not None:
+        raise usage_error("--clear has no meaning without --live: a model leaves nothing behind")
     from .cli_job import run_command
 
     return run_command(_scenario_given(scenario), seed, strategy, out, as_json=as_json)

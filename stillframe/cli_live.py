@@ -46,18 +46,31 @@ class AskedLive:
 
 
 def run_live_command(
-    config_path: Path, strategy: str | None, out: Path | None, *, as_json: bool
+    config_path: Path,
+    strategy: str | None,
+    out: Path | None,
+    clear: Path | None,
+    *,
+    as_json: bool,
 ) -> int:
-    """Run the job on its systems, write the result folder, show the summary."""
+    """Run the job on its systems, write the result folder, show the summary.
+
+    ``clear`` is the result of an earlier job, of which what is left is removed first.
+    """
     from .live import new_job_id, run_live
+    from .live_clear import earlier_job
 
     config = _config(config_path, strategy)
     job_id = new_job_id()
     folder = out if out is not None else Path("out") / f"{config.name}-{job_id}"
     may_hold_results(folder)
+    earlier = None
+    if clear is not None:
+        _must_differ(folder, clear)
+        earlier = earlier_job(clear, config)
     try:
         with progress("Running") as show:
-            run = run_live(config, job_id, show, _notice)
+            run = run_live(config, job_id, show, _notice, earlier)
     except NothingSelectedError:
         raise nothing_selected(config) from None
     _report(run, folder, _command(config_path, strategy), as_json=as_json)
@@ -67,7 +80,16 @@ def run_live_command(
         # Not by returning it: that would say that the command did not finish, and it did.
         _notice("interrupted; the job was cancelled, the report says what it did")
         raise SystemExit(int(ExitCode.INTERRUPTED))
-    return EXIT_CODES[run.result.status]
+    code = EXIT_CODES[run.result.status]
+    cleared = run.cleared is None or run.cleared.complete
+    return code if cleared else max(code, ExitCode.PARTLY)
+
+
+def _must_differ(out: Path, clear: Path) -> None:
+    """The only record of what an earlier job left must outlive a clearing that does not succeed."""
+    if out.resolve() == clear.resolve():
+        problem = f"{str(out)!r} is the result that --clear works from"
+        raise InputError("--out", "", problem, "name another folder")
 
 
 def _notice(sentence: str) -> None:
@@ -79,7 +101,7 @@ def _report(run: LiveRun, folder: Path, command: str, *, as_json: bool) -> None:
     from .reports.console import print_summary
     from .reports.folder import write_folder
 
-    data = run.run_data(command)
+    data = run.run_data(command, f"{command} --clear {shlex.quote(str(folder))}")
     with progress("Writing the report") as show:
         show("tables and pictures", None)
         write_folder(data, folder)

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import StillframeError
-from .live_systems import Tell, notes_on, open_systems, survey, telling
+from .live_clear import Cleared, Earlier
+from .live_systems import Systems, Tell, notes_on, open_systems, survey, telling
 from .orchestrator.events import EventLog
 from .orchestrator.job import Job
 from .orchestrator.journal import MemoryJournal
+from .orchestrator.leftovers import clear_leftovers
 from .orchestrator.plan import Plan, make_plan
 from .orchestrator.result import JobResult, JobStatus
 from .placements import placement_rows
@@ -44,6 +46,8 @@ class LiveRun:
         The process was asked to end (SIGTERM), not interrupted at the keyboard.
     failure:
         A defect that ended the job early; it had released everything before.
+    cleared:
+        What was removed of an earlier job before this one, if that was asked for.
     """
 
     config: LiveConfig
@@ -56,25 +60,32 @@ class LiveRun:
     troubles: list[str]
     terminated: bool = False
     failure: Exception | None = None
+    cleared: Cleared | None = None
 
     @property
     def interrupted(self) -> bool:
         """Whether somebody pressed Ctrl-C."""
         return self.result.status is JobStatus.CANCELLED and not self.terminated
 
-    def run_data(self, command: str = "") -> RunData:
-        """The run as tables for reports, by the same way as a modelled one."""
+    def run_data(self, command: str = "", clearing_command: str = "") -> RunData:
+        """The run as tables for reports, by the same way as a modelled one.
+
+        ``command`` repeats the run; ``clearing_command`` also removes what this one left behind.
+        """
         config = self.config
+        notes = self.notes + ([] if self.cleared is None else self.cleared.notes())
         meta: dict[str, Any] = {
             "name": config.name,
             "title": config.label,
             "description": config.description,
             "command": command,
-            "assumptions": self.notes + self.troubles,
+            "assumptions": notes + self.troubles,
             "live": {
                 "started_at": self.started_at.isoformat(timespec="seconds"),
                 "hypervisors": {key: one.driver for key, one in config.hypervisors.items()},
                 "arrays": {key: one.driver for key, one in config.arrays.items()},
+                "clearing_command": clearing_command,
+                "cleared": None if self.cleared is None else self.cleared.meta(),
             },
         }
         return from_result(self.result, placement_rows(self.topology, self.plan), (), meta)
@@ -91,8 +102,11 @@ def run_live(
     job_id: str,
     tell: Tell,
     notice: Callable[[str], None] = lambda _sentence: None,
+    earlier: Earlier | None = None,
 ) -> LiveRun:
     """Run the configuration's job on its systems.
+
+    Without ``earlier``, snapshots of other jobs are never touched, left behind or not.
 
     Ctrl-C (or SIGTERM) cancels the job, which then releases every VM; what it had protected by
     then is in the result. A second Ctrl-C changes nothing about that, a third gives up.
@@ -104,7 +118,10 @@ def run_live(
     tell:
         Hears what is being done, and the share of it that is done.
     notice:
-        Hears at once that a signal came, and what happens now.
+        Hears at once that a signal came, and what happens now; also each thing that is removed
+        of the earlier job, and each that is not.
+    earlier:
+        A job that has ended: what is left of it is removed before this job begins.
 
     Raises
     ------
@@ -117,7 +134,7 @@ def run_live(
     KeyboardInterrupt
         Ctrl-C came before the job began, or came a third time.
     """
-    run = _Run(config, job_id, tell, notice)
+    run = _Run(config, job_id, tell, notice, earlier)
     try:
         with asyncio.Runner() as runner:
             runner.run(run.main())
@@ -141,6 +158,8 @@ class _Run:
     job_id: str
     tell: Tell
     notice: Callable[[str], None]
+    earlier: Earlier | None = None
+    cleared: Cleared | None = None
     job: Job | None = None
     interrupts: int = 0
     terminated: bool = False
@@ -154,12 +173,14 @@ class _Run:
     plan: Plan | None = None
 
     async def main(self) -> None:
-        """Open, survey, plan, run, close."""
+        """Open, survey, plan, clear if asked to, run, close."""
         self._end_on_signals()
         config = self.config
         async with telling(self.tell) as say, open_systems(config, say) as systems:
             self.topology = await survey(config, systems, say)
             self.plan = make_plan(self.topology, config.job)
+            if self.earlier is not None:
+                await self._clear(self.earlier, self.topology, systems, say)
             self.notes = notes_on(config, systems)
             self.started_at = datetime.datetime.now(datetime.UTC)
             self.job = Job(
@@ -176,6 +197,26 @@ class _Run:
             )
             say(f"0 of {sum(len(group.vm_ids) for group in self.plan.groups)} VMs", 0.0)
             await self._run_job(self.job)
+
+    async def _clear(
+        self, earlier: Earlier, topology: Topology, systems: Systems, say: Tell
+    ) -> None:
+        """Remove what is left of the earlier job, and plan again if anything has changed."""
+        say("removing what an earlier job left", None)
+        clearance = await clear_leftovers(
+            earlier.job,
+            self.config.job,
+            topology,
+            systems.hypervisors,
+            systems.arrays,
+            random=random.Random(f"{self.job_id} clears"),
+            tell=self.notice,
+        )
+        self.cleared = Cleared(earlier, clearance)
+        self.notice(self.cleared.summary())
+        if clearance.removed:
+            self.topology = await survey(self.config, systems, say)
+            self.plan = make_plan(self.topology, self.config.job)
 
     def _end_on_signals(self) -> None:
         """Let Ctrl-C and SIGTERM cancel the job, not break into whatever is running.
@@ -240,4 +281,5 @@ class _Run:
             troubles=self.troubles,
             terminated=self.terminated,
             failure=self.failure,
+            cleared=self.cleared,
         )

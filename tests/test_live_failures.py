@@ -124,7 +124,12 @@ def test_a_vcenter_that_restarts_in_mid_job_is_left_clean(vsim: Vsim, array_log:
     assert_as_before(vsim)
 
 
-def test_a_vcenter_that_dies_in_mid_job_has_what_is_left_named(
+def names(client: Client) -> dict[str, list[str]]:
+    """The names of every VM's snapshots."""
+    return {name: client.names(vm) for name, vm in client.all(vim.VirtualMachine).items()}
+
+
+def test_what_a_dead_vcenter_kept_is_named_and_a_rerun_that_clears_it_leaves_nothing(
     vsim: Vsim, array_log: ArrayLog
 ) -> None:
     async def crash(request: GroupSnapshotRequest) -> None:
@@ -138,24 +143,38 @@ def test_a_vcenter_that_dies_in_mid_job_has_what_is_left_named(
     assert ran.code == 3, ran.stdout + ran.stderr
     assert ran.document["status"] == "failed"
     told = " ".join(ran.document["orphans"])
+    clearing = ran.document["live"]["clearing_command"]
+    assert clearing == "stillframe run --live live.yaml --clear first"
 
     vsim.restart()
+    array_log.before_cut = None
+    config = configure(vsim, JOB, luns=3, vcenter=QUICK)
     with Client(vsim) as client:
-        ours = {
-            name: tag
-            for name, vm in client.all(vim.VirtualMachine).items()
-            for tag in client.names(vm)
-            if tag != FOREIGN
-        }
+        left = names(client)
+        ours = {tag for tags in left.values() for tag in tags if tag != FOREIGN}
         assert ours, "the endpoint died while snapshots were open"
-        assert all(tag in told for tag in ours.values())
+        assert all(tag in told for tag in ours)
+        another = f"stillframe-{ran.document['job_id']}-1-1"
+        client.create(client.vm("vm0005"), another)
 
-        array_log.before_cut = None
-        again = run_job(configure(vsim, JOB, luns=3, vcenter=QUICK), "--out", "second")
+        # A rerun that is not told to adds nothing to this, and touches nothing that is not its.
+        again = run_job(config, "--out", "second")
         assert again.code == 0, again.stdout + again.stderr
-        left = {name: client.names(vm) for name, vm in client.all(vim.VirtualMachine).items()}
-    # The next job adds nothing to what the first one named, and touches nothing that is not its.
-    assert left == {
-        f"vm{i:04d}": [FOREIGN] * (i < 2) + [ours[f"vm{i:04d}"]] * (f"vm{i:04d}" in ours)
-        for i in range(12)
-    }
+        left["vm0005"].append(another)
+        assert names(client) == left
+
+    cleared = run_job(config, "--clear", "first", "--out", "third")
+    assert cleared.code == 0, cleared.stdout + cleared.stderr
+    done = cleared.document["live"]["cleared"]
+    assert done["left"] == []
+    assert all(tag in " ".join(done["removed"]) for tag in ours)
+    with Client(vsim) as client:
+        (kept,) = client.snapshots(client.vm("vm0005"))
+        assert kept.name == another, "it looks like ours, and is another job's"
+        client.finish(kept.snapshot.RemoveSnapshot_Task(removeChildren=False))
+    assert_as_before(vsim)
+
+    twice = run_job(config, "--clear", "first", "--out", "fourth")
+    assert twice.code == 0, twice.stdout + twice.stderr
+    assert twice.document["live"]["cleared"]["removed"] == []
+    assert_as_before(vsim)
