@@ -21,7 +21,7 @@ from .evidence import Figure, write_evidence
 SEEDS = 180
 WORKER = Path(__file__).with_name("determinism_worker.py")
 ROOT = Path(__file__).resolve().parents[1]
-VENVS = ROOT / "build" / "pythons"
+VENVS = ROOT / "out" / "pythons"
 CONSOLE = Console(stderr=True)
 
 Traces = dict[int, tuple[str, str]]
