@@ -9,7 +9,16 @@ from rich.table import Table
 
 from ..quantity import format_seconds
 from .rundata import RunData
-from .sentences import STATUS_WORDS, array_calls, blast_radius, clearing, frozen, verdict, waiting
+from .sentences import (
+    STATUS_WORDS,
+    array_calls,
+    blast_radius,
+    caution,
+    clearing,
+    frozen,
+    verdict,
+    waiting,
+)
 from .stats import over_limits, summaries
 
 FAILURES = 10
@@ -22,6 +31,8 @@ def print_summary(run: RunData, console: Console) -> None:
     colour = _COLOURS.get(status, "red")
     words = STATUS_WORDS.get(status, status)
     console.print(f"[bold {colour}]{escape(words)}[/]  {escape(verdict(run))}")
+    if caution(run):
+        console.print(f"[bold yellow]{escape(caution(run))}[/]")
     if status == "nothing-selected":
         return
     console.print(f"{escape(upper_end(blast_radius(run)))} {escape(upper_end(array_calls(run)))}")

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ..quantity import format_bytes, format_seconds
 from .figures import FIGURES
 from .rundata import RunData
-from .sentences import STATUS_WORDS, count_of, steps, verdict
+from .sentences import STATUS_WORDS, caution, count_of, steps, verdict
 from .stats import CALL_CLOCKS, CLOCKS, GUEST_LIMITS, over_limits, summaries, values_of, worst
 
 ROWS = 50
@@ -59,6 +59,7 @@ def render(run: RunData, images: Mapping[str, bytes]) -> str:
         status=STATUS_WORDS.get(run.meta["status"], str(run.meta["status"])),
         tone=_TONES.get(run.meta["status"], "bad"),
         verdict=verdict(run),
+        caution=caution(run),
         tiles=_tiles(run),
         steps=steps(run),
         clocks=CLOCKS,

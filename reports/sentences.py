@@ -164,6 +164,19 @@ def waiting(run: RunData) -> str:
     )
 
 
+def caution(run: RunData) -> str:
+    """What a reader of the verdict must not overlook: arrays that were models; "" if none was."""
+    live = run.meta.get("live")
+    models = live.get("models") if isinstance(live, dict) else None
+    if not models:
+        return ""
+    what = "is a model" if len(models) == 1 else "are models"
+    return (
+        f"{', '.join(models)} {what} beside live systems: nothing can be restored from what "
+        f"this run calls protected there."
+    )
+
+
 def clearing(run: RunData) -> str:
     """The command that removes what a live run left behind; "" where nothing is, or none is known.
 

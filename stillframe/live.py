@@ -12,9 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .drivers.records import ArrayId
 from .errors import StillframeError
 from .live_clear import Cleared, Earlier
-from .live_systems import Systems, Tell, notes_on, open_systems, survey, telling
+from .live_systems import (
+    Systems,
+    Tell,
+    modelled_arrays,
+    notes_on,
+    open_systems,
+    survey,
+    telling,
+)
 from .orchestrator.events import EventLog
 from .orchestrator.job import Job
 from .orchestrator.journal import MemoryJournal
@@ -40,6 +49,8 @@ class LiveRun:
         The time of day at which it began, in UTC.
     notes:
         What a reader has to know: drivers, what they cannot see, which parts are models.
+    models:
+        Arrays that are models: nothing can be restored from them.
     troubles:
         What went wrong beside the job, such as a session that could not be closed.
     terminated:
@@ -57,6 +68,7 @@ class LiveRun:
     plan: Plan
     result: JobResult
     notes: list[str]
+    models: list[ArrayId]
     troubles: list[str]
     terminated: bool = False
     failure: Exception | None = None
@@ -84,6 +96,7 @@ class LiveRun:
                 "started_at": self.started_at.isoformat(timespec="seconds"),
                 "hypervisors": {key: one.driver for key, one in config.hypervisors.items()},
                 "arrays": {key: one.driver for key, one in config.arrays.items()},
+                "models": self.models,
                 "clearing_command": clearing_command,
                 "cleared": None if self.cleared is None else self.cleared.meta(),
             },
@@ -165,6 +178,7 @@ class _Run:
     terminated: bool = False
     failure: Exception | None = None
     notes: list[str] = field(default_factory=list)
+    models: list[ArrayId] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     started_at: datetime.datetime = field(
         default_factory=lambda: datetime.datetime.now(datetime.UTC)
@@ -182,6 +196,7 @@ class _Run:
             if self.earlier is not None:
                 await self._clear(self.earlier, self.topology, systems, say)
             self.notes = notes_on(config, systems)
+            self.models = modelled_arrays(systems)
             self.started_at = datetime.datetime.now(datetime.UTC)
             self.job = Job(
                 self.job_id,
@@ -278,6 +293,7 @@ class _Run:
             plan=self.plan,
             result=self.job.result,
             notes=self.notes,
+            models=self.models,
             troubles=self.troubles,
             terminated=self.terminated,
             failure=self.failure,

@@ -194,6 +194,11 @@ async def telling(tell: Tell) -> AsyncIterator[Tell]:
         await asyncio.gather(ticking, return_exceptions=True)
 
 
+def modelled_arrays(systems: Systems) -> list[ArrayId]:
+    """The arrays that are models, from which nothing can be restored."""
+    return [one for one, array in systems.arrays.items() if isinstance(array, ModelArray)]
+
+
 def notes_on(config: LiveConfig, systems: Systems) -> list[str]:
     """Which drivers took part, what they cannot see, and which parts are models."""
     said = ["Measured on live systems, through the drivers named here."]

@@ -285,6 +285,8 @@ class MemoryArray:
 
         call = loop.create_task(self.worker.carry_out("cut", self.array_id, effect))
         self._making[request.tag] = call
+        # A caller who has gone does not fetch the error of a call that fails later.
+        call.add_done_callback(lambda done: done.cancelled() or done.exception())
         answer = await asyncio.shield(call)
         assert isinstance(answer, GroupSnapshot)
         return answer

@@ -226,6 +226,10 @@ def test_a_modelled_array_works_beside_a_live_hypervisor_and_says_what_it_is(wor
     assert run.calls["fence_s"].null_count() == 0
     assert any("a1, driver modelled-array" in one for one in run.meta["assumptions"])
     assert any("nothing can be restored" in one for one in run.meta["assumptions"])
+    assert run.meta["live"]["models"] == ["a1"]
+    assert "a1 is a model beside live systems" in (
+        (only_result() / "report.html").read_text(encoding="utf-8")
+    )
     assert not world.left
 
 
