@@ -100,7 +100,7 @@ async def _create(context: Context, work: VmWork, *, quiesce: bool) -> VmSnapsho
     except TimeoutError:
         return await _adopt(context, work, request, "no answer in time")
     except (UnknownOutcomeError, HappenedError) as error:
-        return await _adopt(context, work, request, error.reason)
+        return await _adopt(context, work, request, error.reason, patience_s=limits.query)
     except DriverError:  # what is left says that nothing was created
         context.journal.settle(tag)
         raise
@@ -126,15 +126,21 @@ async def _line_up_again(
 
 
 async def _adopt(
-    context: Context, work: VmWork, request: VmSnapshotRequest, why: str
+    context: Context,
+    work: VmWork,
+    request: VmSnapshotRequest,
+    why: str,
+    *,
+    patience_s: float = 0.0,
 ) -> VmSnapshot:
     """Look for a snapshot whose answer was lost, by its tag.
 
-    It is worth a crash-consistent image: nobody said whether the guest was frozen. Where that is
-    not enough, or nothing is found yet, the VM fails; the open intent has the sweep remove what
-    may still appear.
+    An answer may be lost while the work goes on: unless the hypervisor says that nothing runs on
+    the VM, the look is repeated for ``patience_s`` seconds. What is found is worth a
+    crash-consistent image: nobody said whether the guest was frozen. Where that is not enough, or
+    nothing is found, the VM fails; the open intent has the sweep remove what may still appear.
     """
-    state = await state_of(context, work)
+    state = await _look_for(context, work, request.tag, patience_s)
     ref = tagged(state, request.tag)
     if state is None or ref is None:
         raise UnknownOutcomeError(
@@ -153,6 +159,21 @@ async def _adopt(
         work.outcome.degraded = True
         context.fallbacks += 1
     return adopted
+
+
+async def _look_for(
+    context: Context, work: VmWork, tag: str, patience_s: float
+) -> VmSnapshotState | None:
+    """The VM's snapshots as soon as the tag is among them, or when it is time to give up."""
+    give_up_s = context.now_s() + patience_s
+    pause_s = 1.0
+    while True:
+        state = await state_of(context, work)
+        settled = state is not None and state.operation_running is False
+        if settled or tagged(state, tag) is not None or context.now_s() >= give_up_s:
+            return state
+        await asyncio.sleep(min(pause_s, give_up_s - context.now_s()))
+        pause_s *= 2
 
 
 async def state_of(context: Context, work: VmWork) -> VmSnapshotState | None:

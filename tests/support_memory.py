@@ -55,13 +55,15 @@ class Fault:
     """What happens at one visit of one site: ``before`` or ``after`` the effect.
 
     ``error`` is raised, ``delay_s`` is waited first, ``hang`` waits for ever; an operation whose
-    caller has gone goes on and has its effect all the same.
+    caller has gone goes on and has its effect all the same. ``lost`` raises ``error`` at once,
+    while the operation goes on.
     """
 
     error: DriverError | None = None
     after: bool = False
     delay_s: float = 0.0
     hang: bool = False
+    lost: bool = False
 
 
 @dataclass
@@ -95,6 +97,8 @@ class _Worker:
         turns = self.source.randrange(1, 6)
         task = asyncio.get_running_loop().create_task(self._do(subject, fault, turns, effect))
         self.tasks.append(task)
+        if fault.lost and fault.error is not None:
+            raise fault.error
         return await asyncio.shield(task)
 
     async def _do(
@@ -109,10 +113,10 @@ class _Worker:
                 await asyncio.sleep(fault.delay_s)
             if fault.hang:
                 await asyncio.get_running_loop().create_future()
-            if fault.error is not None and not fault.after:
+            if fault.error is not None and not fault.after and not fault.lost:
                 raise fault.error
             answer = effect()
-            if fault.error is not None:
+            if fault.error is not None and not fault.lost:
                 raise fault.error
             return answer
         finally:

@@ -101,6 +101,28 @@ class TestCreate:
         assert kinds(ran, Kind.LATE_SUCCESS) == ["vc/vm3"]
         assert_clean(ran)
 
+    @pytest.mark.parametrize("reports_running", [True, False])
+    def test_an_answer_lost_while_the_work_goes_on_is_waited_for(
+        self, reports_running: bool
+    ) -> None:
+        ran = bench()
+        ran.hypervisor.reports_running = reports_running
+        lost = Fault(error(UnknownOutcomeError), lost=True, delay_s=20.0)
+        ran.faults.add("create", "vc/vm3", lost)
+        result = ran.run()
+        assert result.status is JobStatus.PROTECTED
+        assert ran.vm("vm3").level is ConsistencyLevel.CRASH
+        assert kinds(ran, Kind.LATE_SUCCESS) == ["vc/vm3"]
+        assert_clean(ran)
+
+    def test_a_lost_call_that_never_arrived_is_not_waited_for(self) -> None:
+        ran = bench()
+        ran.faults.add("create", "vc/vm3", Fault(error(UnknownOutcomeError)))
+        result = ran.run()
+        assert ran.vm("vm3").status is VmStatus.UNPROTECTED
+        assert result.makespan_s < 5.0
+        assert_clean(ran)
+
     def test_a_lost_answer_is_not_enough_where_quiescing_is_required(self) -> None:
         ran = bench(JobSpec.model_validate({"quiesce": {"policy": "require"}}))
         ran.faults.add("create", "vc/vm3", Fault(error(UnknownOutcomeError), after=True))
