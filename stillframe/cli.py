@@ -74,7 +74,7 @@ def front(
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
     ] = False,
 ) -> None:
-    """Array-assisted VM snapshots: plan a job, run it in a modelled world, measure it."""
+    """Array-assisted VM snapshots: plan a job, run it live or in a modelled world, measure it."""
     if context.invoked_subcommand is None:
         say(context.get_help())
 
