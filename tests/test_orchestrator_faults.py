@@ -203,6 +203,7 @@ class TestArray:
         assert result.status is JobStatus.FAILED
         assert all("no longer lists" in vm.reason for vm in result.vms)
         assert not result.catalogue
+        assert not result.orphans  # its handle is known, so nobody has to search for it
 
 
 class TestRelease:
