@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim, vmodl
-from support_vsim import Vsim
+from support_vsim import Vsim, small_inventory
 
 
 class Client:
@@ -131,3 +132,17 @@ def layout_disks(layout: Any) -> dict[int, list[str]]:
         disk.key: [names[key] for unit in disk.chain for key in unit.fileKey if key in names]
         for disk in layout.disk
     }
+
+
+@pytest.fixture
+def vsim() -> Iterator[Vsim]:
+    """Six VMs on three datastores; the first one carries somebody else's snapshot."""
+    with Vsim(small_inventory(foreign=1), keep=True) as running:
+        yield running
+
+
+@pytest.fixture
+def client(vsim: Vsim) -> Iterator[Client]:
+    """A session on it."""
+    with Client(vsim) as connected:
+        yield connected

@@ -203,3 +203,34 @@ def small_inventory(
             for i in range(vms)
         ],
     }
+
+
+def varied() -> dict[str, object]:
+    """An inventory with one of everything."""
+    return {
+        "clusters": [{"name": "east", "hosts": 2}, {"name": "west", "hosts": 1}],
+        "luns": [{"name": lun(1), "serial": "SN1", "vendor": "V", "model": "M"}],
+        "datastores": [
+            {"name": "one", "type": "VMFS", "lun": [lun(1)]},
+            {"name": "two", "type": "VMFS", "lun": [lun(2), lun(3)], "capacityGb": 10},
+            {"name": "also-one", "type": "VMFS", "lun": [lun(1)]},
+            {"name": "share", "type": "NFS", "host": "nas.example", "path": "/export/a"},
+        ],
+        "vms": [
+            {
+                "name": "db",
+                "folder": "prod/sql",
+                "host": "west-host-1",
+                "guestId": "windows9Server64Guest",
+                "disks": [
+                    {"datastore": "one", "sizeMb": 2048},
+                    {"datastore": "two", "mode": "independent_persistent"},
+                    {"datastore": "one", "rawLun": lun(7), "rawMode": "physicalMode"},
+                    {"datastore": "one", "rawLun": lun(8)},
+                ],
+            },
+            {"name": "web", "folder": "prod", "disks": ["share"], "tools": "notRunning"},
+            {"name": "gold", "disks": ["share"], "template": True},
+            {"name": "bare", "disks": ["share"], "off": True, "tools": "notInstalled"},
+        ],
+    }

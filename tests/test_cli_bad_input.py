@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import openpyxl
 import pytest
+from support_files import tree
 from typer.testing import CliRunner
 
 from stillframe import simulation
@@ -30,14 +31,6 @@ estate:
 job:
   select: {include: {name: "web-*"}}
 """
-
-
-def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder with its content."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 @pytest.fixture

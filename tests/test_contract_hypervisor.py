@@ -1,27 +1,32 @@
 """What every hypervisor driver owes the orchestrator: one body, run against each that ships.
 
-The arms hold the same VMs on the same datastores. *modelled* is the simulated vCenter on the
-simulated clock; *vSphere endpoint* is the vSphere driver over SOAP and TLS against a vCenter
-simulator (docs/vsphere-endpoint.md).
+The arms, and the VMs that both hold, are in support_contract.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
 
 import pytest
-from support_vsim import FOREIGN, PASSWORD, Vsim, lun
-from support_vsphere import TEST_PASSWORD_ENV, drive
-from support_world import INDEPENDENT, NAA, Bench, config, disk, estate, vm
+from support_contract import (
+    GUESTS,
+    LEVELS,
+    Arm,
+    Bend,
+    arm,
+    asked,
+    bend,
+    named,
+    state_of,
+    stores,
+    tags,
+)
 
 from stillframe.drivers.contracts import (
     ConsistencyLevel,
     FileRole,
     HypervisorDriver,
     VmSnapshotRequest,
-    VmSnapshotState,
 )
 from stillframe.drivers.errors import (
     DidNotHappenError,
@@ -29,137 +34,9 @@ from stillframe.drivers.errors import (
     NotFoundError,
     QuiesceFailedError,
 )
-from stillframe.drivers.records import DeviceKind, Inventory, PowerState, Vm
+from stillframe.drivers.records import DeviceKind, PowerState
 
-Check = Callable[[HypervisorDriver], Awaitable[Any]]
-Arm = Callable[[Check], Any]
-"""Runs a check with a fresh driver."""
-
-LEVELS = {ConsistencyLevel.APPLICATION, ConsistencyLevel.FILESYSTEM}
-MODELLED = {"without_tools": "refuse"}
-GUESTS: list[dict[str, Any]] = [
-    {"name": "plain", "disks": ["ds1"]},
-    {"name": "other", "disks": ["ds2"]},
-    {"name": "wide", "disks": ["ds1", "ds2"]},
-    {"name": "kept", "disks": ["ds1"], "snapshots": [FOREIGN]},
-    {"name": "toolless", "disks": ["ds1"], "tools": "notRunning"},
-    {"name": "off", "disks": ["ds1"], "off": True},
-    {
-        "name": "independent",
-        "disks": ["ds1", {"datastore": "ds2", "mode": "independent_persistent"}],
-    },
-    {
-        "name": "raw",
-        "disks": [
-            "ds1",
-            {"datastore": "ds1", "rawLun": lun(9), "rawMode": "physicalMode"},
-        ],
-    },
-]
-
-
-def modelled(faults: Mapping[str, Any]) -> Arm:
-    """The simulated vCenter."""
-    what = estate(
-        vm("plain", disk(2000, "ds1")),
-        vm("other", disk(2000, "ds2")),
-        vm("wide", disk(2000, "ds1"), disk(2001, "ds2")),
-        vm("kept", disk(2000, "ds1"), snapshot_count=1),
-        vm("toolless", disk(2000, "ds1"), can_quiesce=False),
-        vm("off", disk(2000, "ds1"), power_state=PowerState.OFF),
-        vm("independent", disk(2000, "ds1"), disk(2001, "ds2", mode=INDEPENDENT)),
-        vm(
-            "raw",
-            disk(2000, "ds1"),
-            disk(2001, "ds1", raw_device=NAA[3], raw_is_physical=True),
-        ),
-    )
-    bench = Bench(what, config(MODELLED, faults=dict(faults)))
-    assert bench.vc is not None
-    driver = bench.vc
-    return lambda check: bench.go(lambda: check(driver))
-
-
-BREAKS = {
-    "": ({}, []),
-    "merge": (
-        {"consolidation_probability": 1},
-        [
-            {
-                "method": "RemoveSnapshot_Task",
-                "fault": "FileLocked",
-                "after": True,
-                "leaveDeltas": True,
-            }
-        ],
-    ),
-    "freeze": (
-        {"quiesce_fail_probability": 1},
-        [{"method": "CreateSnapshotEx_Task", "fault": "FilesystemQuiesceFault"}],
-    ),
-}
-"""How each arm is made to fail: faults of the model, rules of the endpoint."""
-
-Bend = Callable[[str], Arm]
-
-
-@pytest.fixture(params=["modelled", "vSphere endpoint"])
-def bend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bend]:
-    """An arm in which what the key of BREAKS says goes wrong."""
-    if request.param == "modelled":
-        yield lambda how: modelled(BREAKS[how][0])
-        return
-    monkeypatch.setenv(TEST_PASSWORD_ENV, PASSWORD)
-    inventory = {
-        "hosts": 2,
-        "luns": [{"name": lun(i)} for i in (1, 2, 9)],
-        "datastores": [
-            {"name": "ds1", "type": "VMFS", "lun": [lun(1)]},
-            {"name": "ds2", "type": "VMFS", "lun": [lun(2)]},
-        ],
-        "vms": GUESTS,
-    }
-    with Vsim(inventory) as vsim:
-
-        def arm(how: str) -> Arm:
-            vsim.rules(BREAKS[how][1])
-            return lambda check: drive(vsim, check)
-
-        yield arm
-
-
-@pytest.fixture
-def arm(bend: Bend) -> Arm:
-    """An arm in which nothing goes wrong."""
-    return bend("")
-
-
-async def named(driver: HypervisorDriver, name: str) -> tuple[Vm, Inventory]:
-    """A VM of the inventory, and the inventory."""
-    inventory = await driver.inventory()
-    return next(vm for vm in inventory.vms if vm.name == name), inventory
-
-
-async def state_of(driver: HypervisorDriver, one: Vm) -> VmSnapshotState:
-    """What the driver lists for one VM."""
-    (state,) = await driver.list_snapshots([one.id])
-    assert state.vm_id == one.id
-    return state
-
-
-def tags(state: VmSnapshotState) -> list[str]:
-    """The names of a VM's snapshots."""
-    return [ref.tag for ref in state.snapshots]
-
-
-def asked(one: Vm, tag: str = "tag-1", *, quiesce: bool = True) -> VmSnapshotRequest:
-    """A create as the orchestrator asks for it."""
-    return VmSnapshotRequest(one.id, tag, quiesce, 300.0)
-
-
-def stores(inventory: Inventory) -> dict[str, str]:
-    """Names of datastores by identifier."""
-    return {store.id: store.name for store in inventory.datastores}
+__all__ = ["arm", "bend"]  # fixtures
 
 
 def test_the_inventory_says_what_there_is(arm: Arm) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support_live_front import World, config, invoke, refuse, send, world
 from support_memory import Fault
-from test_live_front import World, config, invoke, refuse, send, world
 from typer.testing import CliRunner
 
 from stillframe.cli import app
