@@ -165,8 +165,8 @@ def pools(run: RunData) -> Figure | None:
     if not used:
         return None
     fullest = {
-        name: float(np.nanmax(level / capacity[name]))
-        for name, level in used.items()
+        name: float(_ramp(run, name)[1].max() / np.nanmin(capacity[name]))
+        for name in used
         if name in capacity and np.nanmin(capacity[name]) > 0
     }
     shown = sorted(used, key=lambda name: (-fullest.get(name, 0.0), name))[:LINES]

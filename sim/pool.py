@@ -275,6 +275,8 @@ class SnapshotPool:
                 self._failing = full
                 self._listener.writes_failing_changed(full)
             return
+        if full and self._members:
+            self._listener.pool_changed()  # the level that the oldest had to go for
         while full and self._members:
             oldest = min(self._members)
             self._remove(oldest)

@@ -377,3 +377,15 @@ def test_a_full_pool_is_reported_not_hidden() -> None:
     finished_s = result.finished_s
     lost = [row for row in result.events.of("world.array.invalidated") if row[0] > finished_s]
     assert lost, "while the world goes on, snapshots that held at the end are given up"
+
+
+def test_the_level_at_which_a_pool_gave_up_a_snapshot_is_on_record() -> None:
+    """Otherwise a picture shows it falling from wherever the last look was."""
+    run = run_of("pool-runs-full")
+    series = run.world.series
+    _, capacity = next(series.of("pool.capacity_bytes", "array-1"))
+    given_up = [row[0] for row in run.result.events.of("world.array.invalidated")]
+    levels = list(series.of("pool.used_bytes", "array-1"))
+    assert given_up
+    for at_s in given_up:
+        assert max(level for t_s, level in levels if t_s == at_s) > 0.999 * capacity
