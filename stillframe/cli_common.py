@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from .reports.rundata import RunData
+
 ShareDone = Callable[[str, float | None], None]
 """Takes what is being done, and the share of it that is done (None: not known)."""
 
@@ -266,3 +268,24 @@ def may_hold_results(folder: Path) -> None:
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError(str(folder), "", f"cannot be made: {there} cannot be written to")
+
+
+def write_and_show(data: RunData, folder: Path, *, as_json: bool) -> None:
+    """Write a result folder, then print its summary, or the whole of it as JSON.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written.
+    """
+    from .reports.console import print_summary
+    from .reports.folder import write_folder
+
+    with progress("Writing the report") as show:
+        show("tables and pictures", None)
+        write_folder(data, folder)
+    if as_json:
+        emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
+    else:
+        print_summary(data, console(markup=True))
+        say(f"Report: {folder / 'report.html'}")

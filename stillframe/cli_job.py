@@ -7,7 +7,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cli_common import ExitCode, console, emit_json, may_hold_results, progress, say
+from .cli_common import (
+    ExitCode,
+    emit_json,
+    may_hold_results,
+    progress,
+    write_and_show,
+)
 from .cli_plan import plan_json, print_plan
 from .errors import InputError
 from .orchestrator.plan import NothingSelectedError, Plan, make_plan
@@ -55,33 +61,17 @@ def run_command(
     folder = out if out is not None else Path("out") / scenario.name
     may_hold_results(folder)
     simulation = _simulate(scenario)
-    from .reports.console import print_summary
-    from .reports.folder import write_folder
-
     data = simulation.run_data(_command(source, scenario, strategy))
-    with progress("Writing the report") as show:
-        show("tables and pictures", None)
-        write_folder(data, folder)
-    if as_json:
-        emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
-    else:
-        print_summary(data, console(markup=True))
-        say(f"Report: {folder / 'report.html'}")
+    write_and_show(data, folder, as_json=as_json)
     return EXIT_CODES[simulation.result.status]
 
 
 def report_command(folder: Path, *, as_json: bool) -> int:
     """Render a result folder again; the exit code is that of the job it holds."""
-    from .reports.console import print_summary
-    from .reports.folder import read_folder, write_folder
+    from .reports.folder import read_folder
 
     data = read_folder(folder)
-    write_folder(data, folder)
-    if as_json:
-        emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
-    else:
-        print_summary(data, console(markup=True))
-        say(f"Report: {folder / 'report.html'}")
+    write_and_show(data, folder, as_json=as_json)
     return EXIT_CODES[JobStatus(data.meta["status"])]
 
 

@@ -20,6 +20,7 @@ from .cli_common import (
     progress,
     say,
     table,
+    write_and_show,
 )
 from .cli_job import EXIT_CODES, strategy_named
 from .cli_plan import plan_json, print_plan
@@ -98,18 +99,8 @@ def _notice(sentence: str) -> None:
 
 
 def _report(run: LiveRun, folder: Path, command: str, *, as_json: bool) -> None:
-    from .reports.console import print_summary
-    from .reports.folder import write_folder
-
     data = run.run_data(command, f"{command} --clear {shlex.quote(str(folder))}")
-    with progress("Writing the report") as show:
-        show("tables and pictures", None)
-        write_folder(data, folder)
-    if as_json:
-        emit_json({"folder": str(folder), **data.meta, "vms": data.vms.to_dicts()})
-    else:
-        print_summary(data, console(markup=True))
-        say(f"Report: {folder / 'report.html'}")
+    write_and_show(data, folder, as_json=as_json)
     for trouble in run.troubles:
         _notice(" ".join(trouble.split()))
 
