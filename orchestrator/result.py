@@ -111,6 +111,7 @@ class CatalogueEntry(NamedTuple):
     point_in_time_s: float
     cuts: tuple[GroupSnapshotRef, ...]
     unit_ids: tuple[UnitId, ...]
+    vm_name: str = ""
 
 
 @dataclass(slots=True)
