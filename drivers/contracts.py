@@ -39,7 +39,10 @@ class ConsistencyLevel(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the strongest level; the level of a whole is that of its weakest part."""
-        return list(ConsistencyLevel).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {level: rank for rank, level in enumerate(ConsistencyLevel)}
 
 
 class Window(NamedTuple):
@@ -93,11 +96,14 @@ class VmLocation(NamedTuple):
     """Where a VM lies at the moment of the answer that carries this.
 
     ``files`` are all files of the VM, those of raw device mappings (pointers) included;
-    ``raw_devices`` are the devices behind the mappings.
+    ``raw_devices`` are the devices behind the mappings. ``moves`` counts how often its files were
+    moved, from any beginning on: a VM that was moved away and back lies where it lay, and yet was
+    not there all the time. None when the driver cannot tell.
     """
 
     files: tuple[FileLocation, ...]
     raw_devices: tuple[RawDevice, ...] = ()
+    moves: int | None = None
 
 
 class VmSnapshotRef(NamedTuple):

@@ -77,6 +77,14 @@ def _pieces(together: Iterable[Sequence[UnitId]], units: Sequence[UnitId]) -> li
     return list(pieces.values())
 
 
+class PartialGroupError(DriverError):
+    """The array made a snapshot, and not of all the units that it was asked for.
+
+    It protects nobody, and a repetition under its tag would return it again: its intent stays open
+    and has it deleted at the end of the job, when no VM waits for that.
+    """
+
+
 class ArrayCutter:
     """Issues group snapshot calls; keeps to each array's limit on calls at once."""
 
@@ -121,7 +129,7 @@ class ArrayCutter:
                 in_doubt = in_doubt or not isinstance(error, DidNotHappenError | NeverWillError)
                 if not in_doubt:
                     context.journal.settle(call.tag)
-                if isinstance(error, NeverWillError | PoolFullError):
+                if isinstance(error, NeverWillError | PoolFullError | PartialGroupError):
                     _failed(context, call, str(error))
                     return
                 if call.attempts >= context.spec.retry.attempts:
@@ -147,11 +155,12 @@ class ArrayCutter:
         request = GroupSnapshotRequest(call.unit_ids, call.tag, timeouts.fence)
         try:
             async with asyncio.timeout(timeouts.array):
-                return await driver.snapshot_group(request)
+                snapshot = await driver.snapshot_group(request)
         except TimeoutError:
             return await self._listed(call, driver, "no answer in time")
         except (UnknownOutcomeError, HappenedError) as error:
             return await self._listed(call, driver, error.reason)
+        return _whole(call, snapshot)
 
     async def _listed(self, call: ArrayCall, driver: ArrayDriver, why: str) -> GroupSnapshot:
         """The snapshot whose answer was lost, as the array lists it."""
@@ -161,18 +170,12 @@ class ArrayCutter:
         except TimeoutError:
             listed = []
         for snapshot in listed:
-            if snapshot.ref.tag == call.tag and set(snapshot.unit_ids) >= set(call.unit_ids):
+            if snapshot.ref.tag == call.tag:
                 self._context.emit(Kind.LATE_SUCCESS, call.group_id, call.array_id, call.tag)
-                return snapshot
+                return _whole(call, snapshot)
         raise UnknownOutcomeError(
             "snapshot_group", call.array_id, f"{why}, and its tag {call.tag} is not to be found"
         )
-
-    async def discard(self, call: ArrayCall) -> bool:
-        """Delete a group snapshot that no catalogue entry will name; True when it is gone."""
-        if call.ref is None:
-            return True
-        return await delete_array_snapshot(self._context, call.group_id, call.ref)
 
 
 async def list_array_patiently(
@@ -191,25 +194,43 @@ async def list_array_patiently(
     return None
 
 
-async def delete_array_snapshot(context: Context, group_id: str, ref: GroupSnapshotRef) -> bool:
-    """Delete one of our array snapshots; True when it is certainly gone."""
+async def delete_array_snapshot(context: Context, group_id: str, ref: GroupSnapshotRef) -> str:
+    """Delete one of our array snapshots; the last problem, or "" when it is certainly gone."""
+    problem = ""
     for attempt in range(1, context.spec.retry.attempts + 1):
+        context.journal.check()
         try:
             async with asyncio.timeout(context.spec.timeouts.array):
                 await context.arrays[ref.array_id].delete_snapshot(ref)
         except NotFoundError:
             pass
         except (TimeoutError, DriverError) as error:
-            reason = str(error) or "no answer in time"
-            context.emit(Kind.CALL_RETRIED, group_id, ref.array_id, reason)
+            problem = str(error) or "no answer in time"
+            context.emit(Kind.CALL_RETRIED, group_id, ref.array_id, problem)
             if isinstance(error, NeverWillError) or attempt == context.spec.retry.attempts:
-                return False
+                return problem
             await context.pause(attempt)
             continue
         context.journal.settle(ref.tag)
         context.emit(Kind.ARRAY_SNAPSHOT_DISCARDED, group_id, ref.array_id, ref.tag)
-        return True
-    return False
+        return ""
+    return problem
+
+
+def _whole(call: ArrayCall, snapshot: GroupSnapshot) -> GroupSnapshot:
+    """The snapshot, if it is what was asked for: a group is cut as a whole or not at all."""
+    if snapshot.ref.tag != call.tag:
+        reason = f"it answered with snapshot {snapshot.ref.tag} when asked for {call.tag}"
+        raise PartialGroupError("snapshot_group", call.array_id, reason)
+    held = frozenset(snapshot.unit_ids)
+    missing = [unit_id for unit_id in call.unit_ids if unit_id not in held]
+    if missing:
+        reason = (
+            f"its snapshot {call.tag} lacks {len(missing)} of {len(call.unit_ids)} units, "
+            f"among them {missing[0]}"
+        )
+        raise PartialGroupError("snapshot_group", call.array_id, reason)
+    return snapshot
 
 
 def _completed(context: Context, call: ArrayCall, snapshot: GroupSnapshot) -> None:

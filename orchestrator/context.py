@@ -13,7 +13,7 @@ from ..errors import StillframeError
 from ..topology.graph import Topology
 from .discover import discover
 from .events import EventLog
-from .journal import Journal
+from .lease import Tenure
 from .limits import Limiter, Scope, Scopes
 from .mapping import Mapper, Needs
 from .result import ArrayCall, VmOutcome
@@ -41,6 +41,9 @@ class VmWork:
     """The completed array calls that hold all units that ``needs`` names."""
     verified: bool = False
     """After the cut the VM snapshot still existed, and the VM still lay on these units."""
+    loose_before: bool = True
+    """A delta without a snapshot lay on the VM before its release, or nobody looked: what lies
+    there afterwards is not what a clean release left."""
 
     @property
     def usable(self) -> bool:
@@ -67,7 +70,7 @@ class Context:
     topology: Topology
     random: random.Random
     log: EventLog
-    journal: Journal
+    journal: Tenure
     mapper: Mapper = field(init=False)
     limiter: Limiter = field(default_factory=Limiter)
     retries: int = 0

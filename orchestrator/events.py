@@ -21,6 +21,7 @@ class Kind:
 
     JOB_STARTED = "job.started"
     JOB_FINISHED = "job.finished"
+    JOB_RECOVERED = "job.recovered"
     GROUP_STARTED = "group.started"
     GROUP_FINISHED = "group.finished"
     VM_SNAPSHOT_REQUESTED = "vm.snapshot.requested"
@@ -45,6 +46,7 @@ class Kind:
     ORPHAN = "sweep.orphan"
     CATALOGUED = "catalogue.added"
     CATALOGUE_REFUSED = "catalogue.refused"
+    JOURNAL_TROUBLE = "journal.trouble"
 
 
 class EventLog:

@@ -10,15 +10,17 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from ..drivers.contracts import HypervisorDriver, VmLocation, VmSnapshotState
+from ..drivers.contracts import HypervisorDriver, VmLocation, VmSnapshot, VmSnapshotState
 from ..drivers.errors import DriverError
 from ..drivers.records import ArrayId, UnitId, VCenterId, VmId
+from ..errors import StillframeError
 from .arraycalls import ArrayCutter, batches
 from .context import Context, VmWork
 from .crew import in_turn
 from .events import Kind
-from .mapping import Needs, levels_of
-from .result import ArrayCall, GroupOutcome, VmStatus
+from .lease import Tenure
+from .mapping import Needs, levels_of, places_of
+from .result import ArrayCall, CatalogueEntry, GroupOutcome, VmStatus
 from .spec import OnVmFailure
 from .vmcalls import give_tag, list_patiently, open_vm, release_vm, tagged, tidy_vm
 
@@ -27,7 +29,8 @@ class GroupRun:
     """The run of one group.
 
     ``calls`` are all array calls made for it; after :meth:`run`, a work that is ``verified``
-    is held by its ``cuts``, and what was known of its snapshot is in its outcome.
+    is held by its ``cuts``, and what was known of its snapshot is in its outcome. ``entries`` are
+    those of the verified works, in their order; they have been put into the catalogue.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class GroupRun:
         self.outcome = outcome
         self.works = works
         self.calls: list[ArrayCall] = []
+        self.entries: list[CatalogueEntry] = []
 
     async def run(self) -> None:
         """Run the group to its end; a driver's failure ends up in the outcomes.
@@ -50,6 +54,8 @@ class GroupRun:
         ------
         asyncio.CancelledError
             The job was cancelled; every VM snapshot has been released all the same.
+        LeaseLostError
+            Somebody else has the job; nothing was touched after that was known.
         """
         context, group_id = self._context, self.outcome.group_id
         self.outcome.started_s = context.now_s()
@@ -60,7 +66,7 @@ class GroupRun:
                 await self._map_all()
                 await self._cut_where_they_lie()
         finally:
-            await to_the_end(self._release_all())
+            await to_the_end(self._end(), context.journal)
             self.close()
 
     async def _open_all(self) -> None:
@@ -202,20 +208,23 @@ class GroupRun:
             if state is None or tagged(state, snapshot.ref.tag) is None:
                 work.outcome.reason = "its snapshot was gone when the array had cut its units"
                 self._context.emit(Kind.VM_SNAPSHOT_LOST, self.outcome.group_id, work.vm.id)
-            elif self._stayed(work, snapshot.location, state.location):
+                continue
+            work.loose_before = state.needs_consolidation
+            if self._stayed(work, snapshot, state.location):
                 work.verified = True
             elif work.usable:
                 moved.append(work)
         return moved
 
-    def _stayed(self, work: VmWork, then: VmLocation, now: VmLocation) -> bool:
-        """Whether the VM needs the units it was cut on; if not, maps it to where it is."""
+    def _stayed(self, work: VmWork, snapshot: VmSnapshot, now: VmLocation) -> bool:
+        """Whether the VM lay on the units it was cut on all the time; if not, maps it anew."""
+        then = snapshot.location
         if now is then or now == then:
             return True
-        needs = self._context.mapper.needs_of(now)
-        before = work.needs.unit_ids if work.needs is not None else ()
-        if not needs.problem and set(needs.unit_ids) == set(before):
+        if now.moves == then.moves and places_of(now) == places_of(then):
             return True
+        needs = self._context.mapper.needs_of(now)
+        work.snapshot = snapshot._replace(location=now)
         work.cuts = ()
         work.outcome.moved = True
         self._context.emit(
@@ -241,16 +250,55 @@ class GroupRun:
                 found.update((state.vm_id, state) for state in states)
         return found, silent
 
+    async def _end(self) -> None:
+        """Catalogue what was cut, then release every VM.
+
+        In this order, because a release merges deltas and may take hours: whoever dies in the
+        middle of it leaves VM snapshots, which recovery removes, but loses no cut that was
+        complete. The VMs wait for one write to the journal.
+        """
+        try:
+            self._keep()
+        finally:
+            await self._release_all()
+
+    def _keep(self) -> None:
+        entries = [_entry(work) for work in self.works if work.verified]
+        if not entries:
+            return
+        try:
+            self._context.journal.keep(entries, self._context.now_s())
+        except StillframeError as error:
+            for work in self.works:
+                if work.verified:
+                    work.verified = False
+                    work.outcome.reason = f"its entry was not written: {error}"
+            raise
+        self.entries = entries
+
     async def _release_all(self) -> None:
+        self._context.journal.check()
         opened = [work for work in self.works if work.snapshot is not None]
         works = [(work, work.remove_scopes) for work in opened]
         await in_turn(self._context, release_vm, works)
-        states, _ = await self._states(opened)
+        states, silent = await self._states(opened)
         async with asyncio.TaskGroup() as tasks:
             for work in opened:
                 state = states.get(work.vm.id)
                 if state is not None and state.needs_consolidation:
-                    tasks.create_task(tidy_vm(self._context, work))
+                    tasks.create_task(self._tidy(work, state))
+        for work in opened:
+            seen = work.vm.vcenter_id not in silent and not work.outcome.left_behind
+            if seen and work.snapshot is not None:
+                self._context.journal.settle(work.snapshot.ref.tag)
+
+    async def _tidy(self, work: VmWork, state: VmSnapshotState) -> None:
+        """Merge what the removal has left, unless it lay there before and the removal was clean."""
+        assert work.snapshot is not None  # noqa: S101  only opened VMs are released
+        if work.loose_before and not work.outcome.left_behind:
+            return
+        if not await tidy_vm(self._context, work) and tagged(state, work.snapshot.ref.tag) is None:
+            work.outcome.left_behind = False
 
     def close(self) -> None:
         """Note the end; also for a group that the job's end found waiting for its turn."""
@@ -266,24 +314,33 @@ class GroupRun:
                 work.cuts = ()
         context.emit(Kind.GROUP_FINISHED, group.group_id, group.group_id, group.error)
 
-    async def discard(self, call: ArrayCall) -> bool:
-        """Delete an array snapshot of this group that nobody needs; True when it is gone."""
-        return await self._cutter.discard(call)
-
 
 def _only(work: VmWork, units: dict[UnitId, None]) -> list[UnitId]:
     return [unit for unit in (work.needs.unit_ids if work.needs else ()) if unit in units]
 
 
-async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` to its end although the caller is cancelled, then let the cancellation on."""
+def _entry(work: VmWork) -> CatalogueEntry:
+    outcome = work.outcome
+    assert outcome.opened_s is not None  # noqa: S101  verified says so
+    refs = tuple([call.ref for call in work.cuts if call.ref is not None])
+    return CatalogueEntry(
+        outcome.vm_id, outcome.level, outcome.opened_s, refs, outcome.unit_ids, outcome.name
+    )
+
+
+async def to_the_end(work: Coroutine[Any, Any, None], tenure: Tenure) -> None:
+    """Run ``work`` to its end although the caller is cancelled, then let the cancellation on.
+
+    Only the loss of the lease breaks it off.
+    """
     task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
+    with tenure.ending(task):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                cancelled = error
     if cancelled is not None and not task.cancelled() and task.exception() is None:
         raise cancelled
     task.result()

@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..drivers.contracts import ArrayDriver, ConsistencyLevel, HypervisorDriver
 from ..drivers.records import Array, ArrayId, UnitId, VCenterId, VmId
+from ..errors import StillframeError
 from ..topology.graph import Topology
 from ..topology.queries import collateral, targeting_ratio
-from .arraycalls import ArrayCutter, list_array_patiently
+from .arraycalls import ArrayCutter, delete_array_snapshot, list_array_patiently
 from .context import Context, VmWork, WorkFactory
 from .events import EventLog, Kind
 from .group import GroupRun, to_the_end
-from .journal import Journal, MemoryJournal
+from .journal import Journal
+from .lease import Tenure, holding
 from .limits import Limiter
+from .memory_store import throwaway_journal
 from .plan import Plan
 from .result import (
     ArrayCall,
@@ -45,8 +48,11 @@ class Job:
         The drivers, by the identifiers that the topology uses.
     random:
         The source of jitter between repetitions.
-    log, journal:
-        Where events and intents go; new ones in memory by default.
+    log:
+        Where events go; a new one by default.
+    journal:
+        Of this job, and held by this orchestrator: where intents and the catalogue go. Its lease
+        is renewed while the job runs, and given back at the end. By default it is in memory.
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class Job:
             topology=topology,
             random=random,
             log=log if log is not None else EventLog(),
-            journal=journal if journal is not None else MemoryJournal(),
+            journal=Tenure(journal or throwaway_journal(job_id, lambda: 0.0)),
             array_descriptions=array_descriptions,
         )
         self._plan = plan
@@ -97,10 +103,28 @@ class Job:
         asyncio.CancelledError
             The job was cancelled. Everything has been released and swept all the same, and
             ``result`` says what had been protected by then.
+        LeaseLostError
+            Another orchestrator has the job. Nothing was touched after that was known: no release,
+            no sweep, no entry in the catalogue.
+        StillframeError
+            The journal could not be written. What was open has been released, if it still could.
         """
         context = self._context
         context.now_s = asyncio.get_running_loop().time
         self._started_s = context.now_s()
+        try:
+            async with holding(context.journal):
+                await self._run()
+        except BaseExceptionGroup as group:
+            failure = _failure_in(group)
+            if failure is None:
+                raise
+            raise failure from None
+        assert self.result is not None  # noqa: S101  _finish has just set it
+        return self.result
+
+    async def _run(self) -> None:
+        context = self._context
         context.emit(Kind.JOB_STARTED, "", context.job_id, self._plan.strategy)
         self._prepare()
         cancelled = True
@@ -110,9 +134,7 @@ class Job:
                     tasks.create_task(self._run_group(group))
             cancelled = False
         finally:
-            await to_the_end(self._finish(cancelled=cancelled))
-        assert self.result is not None  # noqa: S101  _finish has just set it
-        return self.result
+            await to_the_end(self._finish(cancelled=cancelled), context.journal)
 
     def _prepare(self) -> None:
         context, plan = self._context, self._plan
@@ -151,56 +173,60 @@ class Job:
                 self._progress(self._ended_vms, len(self._works))
 
     async def _finish(self, *, cancelled: bool) -> None:
-        """Catalogue what holds, delete what nobody needs, sweep up, and write the result."""
+        """Keep in the catalogue what holds, delete what nobody needs, sweep, write the result."""
+        context = self._context
+        context.journal.check()
         for group in self._groups:
             group.close()
         catalogue = await self._catalogue()
         kept = frozenset(ref.tag for entry in catalogue for ref in entry.cuts)
-        lost = await self._discard(kept)
-        orphans = lost + await sweep(self._context, self._works, kept)
-        for tag in kept:
-            self._context.journal.settle(tag)
+        await self._discard(kept)
+        completed = [call.tag for call in self._calls() if call.ref is not None]
+        orphans = await sweep(context, self._works, kept_tags=kept, completed=completed)
         for outcome in self._outcomes.values():
             if outcome.status is not VmStatus.PROTECTED:
                 outcome.level, outcome.disk_levels = ConsistencyLevel.UNKNOWN, ()
-        self.result = self._result(catalogue, orphans, cancelled=cancelled)
-        self._context.emit(Kind.JOB_FINISHED, "", self._context.job_id, self.result.status.value)
-        self.result.finished_s = self._context.now_s()
+        self.result = result = self._result(catalogue, orphans, cancelled=cancelled)
+        if context.journal.trouble is not None:
+            context.emit(Kind.JOURNAL_TROUBLE, "", context.job_id, str(context.journal.trouble))
+        context.emit(Kind.JOB_FINISHED, "", context.job_id, result.status.value)
+        result.finished_s = context.now_s()
+        context.journal.finish(result.status.value)
 
     def _calls(self) -> list[ArrayCall]:
         return [call for group in self._groups for call in group.calls]
 
     async def _catalogue(self) -> list[CatalogueEntry]:
-        """An entry for each VM whose cuts the arrays still list; the others are not protected."""
+        """The entries whose cuts the arrays still list; the others are withdrawn."""
         listed = await self._listed_tags()
-        entries = []
+        self._context.journal.check()
+        entries: list[CatalogueEntry] = []
+        lost: list[VmId] = []
         for group in self._groups:
-            for work in group.works:
-                if work.verified:
-                    entry = self._entry(work, listed)
-                    if entry is not None:
-                        entries.append(entry)
+            for entry in group.entries:
+                if self._holds(entry, listed):
+                    entries.append(entry)
+                else:
+                    lost.append(entry.vm_id)
+        if lost:
+            self._context.journal.withdraw(lost, "the array no longer lists a snapshot of it")
         return entries
 
-    def _entry(self, work: VmWork, listed: Mapping[str, None]) -> CatalogueEntry | None:
-        outcome = work.outcome
-        assert outcome.opened_s is not None  # noqa: S101  verified says so
-        for call in work.cuts:
-            if call.tag not in listed:
+    def _holds(self, entry: CatalogueEntry, listed: Mapping[str, None]) -> bool:
+        outcome = self._outcomes[entry.vm_id]
+        for ref in entry.cuts:
+            if ref.tag not in listed:
                 outcome.status = VmStatus.UNPROTECTED
-                outcome.reason = f"array {call.array_id} no longer lists snapshot {call.tag}"
+                outcome.reason = f"array {ref.array_id} no longer lists snapshot {ref.tag}"
                 self._context.emit(
                     Kind.CATALOGUE_REFUSED, outcome.group_id, outcome.vm_id, outcome.reason
                 )
-                return None
+                return False
         outcome.status = VmStatus.PROTECTED
-        refs = tuple([call.ref for call in work.cuts if call.ref is not None])
         self._context.emit(
-            Kind.CATALOGUED, outcome.group_id, outcome.vm_id, " ".join([ref.tag for ref in refs])
+            Kind.CATALOGUED, outcome.group_id, entry.vm_id, " ".join([r.tag for r in entry.cuts])
         )
-        return CatalogueEntry(
-            outcome.vm_id, outcome.level, outcome.opened_s, refs, outcome.unit_ids
-        )
+        return True
 
     async def _listed_tags(self) -> dict[str, None]:
         """Tags of this job's snapshots that the arrays list; an array without answer lists none."""
@@ -212,16 +238,11 @@ class Job:
             listed.update((snapshot.ref.tag, None) for snapshot in snapshots or ())
         return listed
 
-    async def _discard(self, kept: frozenset[str]) -> list[str]:
-        """Delete completed array snapshots that no entry names."""
-        orphans = []
-        for group in self._groups:
-            for call in group.calls:
-                if call.ref is None or call.tag in kept:
-                    continue
-                if not await group.discard(call):
-                    orphans.append(f"array snapshot {call.tag} on {call.array_id} is not deleted")
-        return orphans
+    async def _discard(self, kept: frozenset[str]) -> None:
+        """Delete completed array snapshots that no entry names; the sweep tries again."""
+        for call in self._calls():
+            if call.ref is not None and call.tag not in kept:
+                await delete_array_snapshot(self._context, call.group_id, call.ref)
 
     def _result(
         self, catalogue: list[CatalogueEntry], orphans: list[str], *, cancelled: bool
@@ -262,3 +283,14 @@ class Job:
         if not done:
             return JobStatus.FAILED
         return JobStatus.PARTLY if orphans or done < len(self._outcomes) else JobStatus.PROTECTED
+
+
+def _failure_in(group: BaseExceptionGroup[BaseException]) -> StillframeError | None:
+    """The first error in a group of nothing but errors of ours; None if there are others."""
+    ours, others = group.split(StillframeError)
+    if others is not None or ours is None:
+        return None
+    leaf: BaseException = ours
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf if isinstance(leaf, StillframeError) else None

@@ -42,6 +42,9 @@ class Needs(NamedTuple):
     problem: str = ""
 
 
+Raws = tuple[RawDevice, ...]
+
+
 class _Place(NamedTuple):
     """What lies under a set of datastores; every VM there shares these tuples."""
 
@@ -101,6 +104,8 @@ class Mapper:
             needs = self._with_raw_devices(needs, location.raw_devices)
         if not needs.unit_ids and not needs.problem:
             needs = needs._replace(problem="the snapshot metadata names no file that must be kept")
+        if needs.excluded and not needs.held and not needs.live and not needs.problem:
+            needs = needs._replace(problem="all of its disks are left out of snapshots")
         return needs
 
     def _place(self, stores: tuple[DatastoreId, ...]) -> _Place:
@@ -163,6 +168,21 @@ class Mapper:
 def _note(keys: list[int], key: int | None) -> None:
     if key is not None and key not in keys:
         keys.append(key)
+
+
+def places_of(location: VmLocation) -> tuple[frozenset[tuple[int | None, DatastoreId]], Raws]:
+    """On which datastore each disk and the home lie, and the raw devices; deltas do not count.
+
+    Two locations may need the same units and differ in this: a disk that moved from one unit of
+    the VM to another between their cuts is in neither image. Paths do not count: a snapshot that
+    somebody else takes meanwhile adds files, and moves nothing.
+    """
+    files = frozenset(
+        (file.disk_key, file.datastore_id)
+        for file in location.files
+        if file.role is not FileRole.DELTA
+    )
+    return files, location.raw_devices
 
 
 def levels_of(

@@ -234,20 +234,30 @@ async def release_vm(context: Context, work: VmWork) -> None:
     """Remove the VM's snapshot and have its delta merged; repeats until it is gone or given up.
 
     Works in the places that it finds taken. Never raises for a driver's failure: what could not be
-    removed is marked as left behind.
+    removed is marked as left behind. The intent stays open until somebody has looked.
     """
-    snapshot, outcome = work.snapshot, work.outcome
-    assert snapshot is not None, "only opened VMs are released"  # noqa: S101
+    assert work.snapshot is not None, "only opened VMs are released"  # noqa: S101
+    await remove_vm_snapshot(context, work, work.snapshot.ref)
+
+
+async def remove_vm_snapshot(context: Context, work: VmWork, ref: VmSnapshotRef) -> str:
+    """Remove one snapshot of ours; the last problem, or "" when it is gone and merged.
+
+    Works in the places that it finds taken. The intent stays open: a hypervisor may report as
+    merged what is not, or somebody else have removed it, so it is settled after the next look.
+    """
+    outcome = work.outcome
     for attempt in range(1, context.spec.retry.attempts + 1):
-        problem, pause_s = await _remove_once(context, work, snapshot.ref)
+        problem, pause_s = await _remove_once(context, work, ref)
         if not problem:
-            context.journal.settle(snapshot.ref.tag)
-            return
+            outcome.left_behind = False
+            return ""
         context.emit(Kind.CALL_RETRIED, outcome.group_id, outcome.vm_id, problem)
         if attempt < context.spec.retry.attempts:
             await _line_up_again(context, work, attempt, pause_s)
     outcome.left_behind = True
     context.emit(Kind.VM_RELEASE_FAILED, outcome.group_id, outcome.vm_id, problem)
+    return problem
 
 
 async def _remove_once(
@@ -255,6 +265,7 @@ async def _remove_once(
 ) -> tuple[str, float | None]:
     """One attempt: the problem ("" when the snapshot is gone), and how long to wait at least."""
     outcome = work.outcome
+    context.journal.check()
     now_s = context.now_s()
     if outcome.removal_s is None:
         outcome.removal_s = now_s
@@ -262,9 +273,9 @@ async def _remove_once(
     try:
         async with asyncio.timeout(context.spec.timeouts.remove):
             merged = await work.driver.remove_snapshot(ref)
-    except NotFoundError:
-        _released(context, work)
-        return "", None
+    except NotFoundError as error:
+        # Gone by an earlier attempt, or by somebody else's hand: either may have left its delta.
+        return await _after_lost_answer(context, work, ref, error), None
     except HappenedError:
         return await _consolidate(context, work), None
     except (TimeoutError, UnknownOutcomeError) as error:
@@ -282,18 +293,24 @@ async def _remove_once(
 async def _after_lost_answer(
     context: Context, work: VmWork, ref: VmSnapshotRef, error: Exception
 ) -> str:
-    state = await state_of(context, work)
-    if state is None or tagged(state, ref.tag) is not None:
+    """The problem that is left of a removal whose answer was lost, or "" when there is none."""
+    try:
+        async with asyncio.timeout(context.spec.timeouts.query):
+            states = await work.driver.list_snapshots([work.vm.id])
+    except (TimeoutError, DriverError):
         return str(error) or "no answer in time"
-    if state.needs_consolidation:
-        return await _consolidate(context, work)
+    for state in states:  # none when the VM itself is gone, and its snapshots with it
+        if tagged(state, ref.tag) is not None:
+            return str(error) or "no answer in time"
+        if state.needs_consolidation:
+            return await _consolidate(context, work)
     context.emit(Kind.LATE_SUCCESS, work.outcome.group_id, work.vm.id, ref.tag)
     _released(context, work)
     return ""
 
 
-async def tidy_vm(context: Context, work: VmWork) -> None:
-    """Merge what is left of a delta after the VM's snapshot is gone."""
+async def tidy_vm(context: Context, work: VmWork) -> str:
+    """Merge what is left of a delta after the VM's snapshot is gone; the problem, or ""."""
     await context.limiter.acquire(work.remove_scopes)
     try:
         problem = await _consolidate(context, work)
@@ -302,10 +319,12 @@ async def tidy_vm(context: Context, work: VmWork) -> None:
     if problem:
         work.outcome.left_behind = True
         context.emit(Kind.VM_RELEASE_FAILED, work.outcome.group_id, work.vm.id, problem)
+    return problem
 
 
 async def _consolidate(context: Context, work: VmWork) -> str:
     """Merge what a removed snapshot left; the problem, or "" when there is none."""
+    context.journal.check()
     context.fallbacks += 1
     try:
         async with asyncio.timeout(context.spec.timeouts.remove):

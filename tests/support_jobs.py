@@ -13,6 +13,7 @@ from stillframe.drivers.contracts import ArrayCapabilities
 from stillframe.drivers.errors import DriverError
 from stillframe.drivers.records import Estate
 from stillframe.orchestrator.job import Job
+from stillframe.orchestrator.journal import Journal
 from stillframe.orchestrator.plan import Plan, make_plan
 from stillframe.orchestrator.result import JobResult, VmOutcome
 from stillframe.orchestrator.spec import JobSpec
@@ -85,6 +86,7 @@ def bench(
     capabilities: ArrayCapabilities | None = None,
     seed: int = 1,
     change: Callable[[MemoryHypervisor], None] | None = None,
+    journal: Journal | None = None,
 ) -> Bench:
     """A job over :func:`small_estate`; ``change`` alters the hypervisor after the plan is made."""
     spec = spec or JobSpec()
@@ -106,6 +108,7 @@ def bench(
         {"vc": hypervisor},
         {"a1": array},
         random=random.Random(seed),
+        journal=journal,
     )
     return Bench(estate, hypervisor, array, faults, plan, job)
 

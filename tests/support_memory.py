@@ -144,7 +144,10 @@ class MemoryHypervisor:
         self.loose_deltas: dict[str, int] = {}
         self.changed: list[str] = []
         self.on_created: Callable[[str], None] = lambda vm_id: None
+        self.on_removed: Callable[[VmSnapshotRef], None] = lambda ref: None
         self.reports_running = True
+        self.counts_moves = False
+        self.moves: dict[str, int] = {}
         self._ids = 0
 
     @property
@@ -170,6 +173,7 @@ class MemoryHypervisor:
         )
         home = datastore_id if disk_key is None else vm.home_datastore_id
         self.vms[vm_id] = replace(vm, disks=disks, home_datastore_id=home)
+        self.moves[vm_id] = self.moves.get(vm_id, 0) + 1
 
     def location(self, vm_id: str) -> VmLocation:
         vm = self.vms[vm_id]
@@ -180,7 +184,8 @@ class MemoryHypervisor:
             files.append(FileLocation(disk.path, disk.datastore_id or "", role, disk.key))
             if disk.raw_device is not None:
                 raws.append(RawDevice(disk.key, disk.raw_device, held=not disk.raw_is_physical))
-        return VmLocation(tuple(files), tuple(raws))
+        moves = self.moves.get(vm_id, 0) if self.counts_moves else None
+        return VmLocation(tuple(files), tuple(raws), moves)
 
     async def create_snapshot(self, request: VmSnapshotRequest) -> VmSnapshot:
         loop = asyncio.get_running_loop()
@@ -225,6 +230,7 @@ class MemoryHypervisor:
                 raise NotFoundError("remove_snapshot", ref.vm_id, "no such snapshot")
             self.snapshots[ref.vm_id].remove(ref)
             self.changed.append(ref.tag)
+            self.on_removed(ref)
             return MergeResult(delta_bytes=4096, merged_bytes=4096, passes=1)
 
         answer = await self.worker.carry_out("remove", ref.vm_id, effect)

@@ -20,11 +20,12 @@ from stillframe.drivers.errors import (
     NeverWillError,
     UnknownOutcomeError,
 )
-from stillframe.orchestrator import leftovers
+from stillframe.orchestrator import reconcile
 from stillframe.orchestrator.context import Context
 from stillframe.orchestrator.events import EventLog
-from stillframe.orchestrator.journal import MemoryJournal
+from stillframe.orchestrator.lease import Tenure
 from stillframe.orchestrator.leftovers import Clearance, EarlierJob, clear_leftovers
+from stillframe.orchestrator.memory_store import throwaway_journal
 from stillframe.orchestrator.spec import JobSpec
 from stillframe.sim.loop import SimLoop
 from stillframe.topology.graph import Topology
@@ -215,7 +216,9 @@ def test_a_removal_that_leaves_its_delta_is_finished_or_said() -> None:
     assert scene.left() == []
     assert scene.hypervisor.loose_deltas == {"vc/vm0": 1}
     (told,) = cleared.left
-    assert told.startswith("a delta on vm0 (vc/vm0) is not removed: its delta is not merged: op")
+    assert told.startswith(
+        f"VM snapshot {OURS}0 on vm0 (vc/vm0) is not removed: its delta is not merged: op"
+    )
 
 
 def test_a_vm_whose_snapshot_stays_is_said_once_and_not_waited_for() -> None:
@@ -288,7 +291,7 @@ def test_no_more_at_once_than_the_job_may() -> None:
 
 
 def test_a_large_estate_is_asked_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "LISTED_AT_ONCE", 4)
+    monkeypatch.setattr(reconcile, "LISTED_AT_ONCE", 4)
     scene = Scene()
     asked: list[int] = []
     original = scene.hypervisor.list_snapshots
@@ -308,7 +311,16 @@ def context_of(job_id: str) -> Context:
     """What a job with this identifier would work with."""
     estate = small_estate(1, 1)
     source = random.Random(1)
-    return Context(job_id, JobSpec(), {}, {}, Topology(estate), source, EventLog(), MemoryJournal())
+    return Context(
+        job_id,
+        JobSpec(),
+        {},
+        {},
+        Topology(estate),
+        source,
+        EventLog(),
+        Tenure(throwaway_journal(job_id, lambda: 0.0)),
+    )
 
 
 @given(

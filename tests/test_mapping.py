@@ -76,6 +76,14 @@ def test_independent_disks_are_left_out_unless_asked_for() -> None:
     assert with_them.live_units == ("a1/lun1",)
 
 
+def test_a_vm_whose_every_disk_is_left_out_is_not_protected_by_its_home() -> None:
+    location = at(("vc/ds0", FileRole.CONFIG, None), ("vc/ds1", FileRole.LIVE, 2))
+    assert (
+        needs_of(topology(), location, SPEC).problem == "all of its disks are left out of snapshots"
+    )
+    assert not needs_of(topology(), location, JobSpec(independent_disks=True)).problem
+
+
 def test_a_physical_raw_disk_is_live_and_its_pointer_file_is_not_the_disk() -> None:
     location = at(("vc/ds0", FileRole.BASE, 1), ("vc/ds0", FileRole.BASE, 2))._replace(
         raw_devices=(RawDevice(2, device(3), held=False),)

@@ -8,7 +8,7 @@ import pytest
 from support_jobs import assert_clean, bench, error, kinds
 from support_memory import Fault, MemoryHypervisor, small_estate
 
-from stillframe.drivers.contracts import ConsistencyLevel
+from stillframe.drivers.contracts import ConsistencyLevel, VmSnapshotRef
 from stillframe.drivers.errors import (
     BusyError,
     DidNotHappenError,
@@ -229,9 +229,39 @@ class TestRelease:
         assert_clean(ran)
 
     def test_a_delta_found_loose_after_the_release_is_consolidated(self) -> None:
+        """vSphere may report a removal as done whose delta is not merged."""
+        ran = bench()
+
+        def loosen() -> None:
+            ran.hypervisor.loose_deltas["vc/vm4"] = 1
+
+        ran.hypervisor.on_removed = lambda ref: loosen() if ref.vm_id == "vc/vm4" else None
+        ran.run()
+        assert_clean(ran)
+
+    def test_a_delta_that_was_loose_before_is_not_ours_to_merge(self) -> None:
         ran = bench()
         ran.hypervisor.loose_deltas["vc/vm4"] = 1
         ran.run()
+        assert ran.hypervisor.loose_deltas == {"vc/vm4": 1}
+        ran.hypervisor.loose_deltas.clear()
+        assert_clean(ran)
+
+    def test_a_removal_in_doubt_is_not_done_before_its_delta_is_merged(self) -> None:
+        """The snapshot is gone with the first attempt, and the second does not find it."""
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", Fault(error(HappenedError), after=True))
+        ran.faults.add("consolidate", "vc/vm3", Fault(error(BusyError)))
+
+        def loosen(ref: VmSnapshotRef) -> None:
+            if ref.vm_id == "vc/vm3":
+                ran.hypervisor.loose_deltas["vc/vm3"] = 1
+
+        ran.hypervisor.on_removed = loosen
+        result = ran.run()
+        assert not result.orphans
+        done = result.events.of(Kind.VM_RELEASE_COMPLETED)
+        assert [row[3] for row in done].count("vc/vm3") == 1, "not when it was not found"
         assert_clean(ran)
 
     def test_a_lost_answer_is_looked_up(self) -> None:
@@ -248,6 +278,22 @@ class TestRelease:
         result = ran.run()
         assert kinds(ran, Kind.SWEPT) == ["vc/vm3"]
         assert not result.orphans
+        assert_clean(ran)
+
+    def test_a_delta_that_the_release_gave_up_on_is_merged_by_the_sweep(self) -> None:
+        ran = bench()
+        ran.faults.add("remove", "vc/vm3", Fault(error(HappenedError), after=True))
+        ran.faults.add("consolidate", "vc/vm3", *[Fault(error(BusyError))] * 5)
+
+        def loosen(ref: VmSnapshotRef) -> None:
+            if ref.vm_id == "vc/vm3":
+                ran.hypervisor.loose_deltas["vc/vm3"] = 1
+
+        ran.hypervisor.on_removed = loosen
+        result = ran.run()
+        assert kinds(ran, Kind.SWEPT) == ["vc/vm3"]
+        assert not ran.vm("vm3").left_behind
+        assert result.status is JobStatus.PROTECTED
         assert_clean(ran)
 
     def test_what_cannot_be_removed_at_all_is_named(self) -> None:

@@ -190,6 +190,16 @@ def test_what_is_left_out_on_purpose_does_not_block() -> None:
     ]
 
 
+def test_a_vm_of_which_every_disk_is_left_out_is_blocked() -> None:
+    vm = machine("a", "d", disk(2001, "d", mode=DiskMode.INDEPENDENT_PERSISTENT))
+    found = obstacles_of(vm, vmfs("d", 1), units=[lun(1)])
+    assert [(obstacle.kind, obstacle.blocks) for obstacle in found] == [
+        (ObstacleKind.INDEPENDENT_DISK, False),
+        (ObstacleKind.NO_DISKS, True),
+    ]
+    assert obstacles_of(vm, vmfs("d", 1), units=[lun(1)], independent=True) == ()
+
+
 def test_one_bad_datastore_is_reported_once_per_vm() -> None:
     vm = machine("a", "d", ON_D, disk(2001, "d"))
     (found,) = obstacles_of(vm, vmfs("d", 1))

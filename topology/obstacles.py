@@ -101,6 +101,7 @@ def _obstacles(
         yield Obstacle(ObstacleKind.HOME_UNKNOWN, vm.id, text)
     else:
         places[vm.home_datastore_id] = "the home"
+    kept = False
     for disk in vm.disks:
         if disk.raw_is_physical and not physical_raw:
             text = f"disk {disk.key} of VM {vm.name} is a physical raw mapping and is left out"
@@ -109,9 +110,13 @@ def _obstacles(
             text = f"disk {disk.key} of VM {vm.name} is {disk.mode} and is left out"
             yield Obstacle(ObstacleKind.INDEPENDENT_DISK, vm.id, text, blocks=False)
         else:
+            kept = True
             yield from _disk_obstacles(topology, vm, disk)
             if disk.datastore_id is not None and not disk.raw_is_physical:
                 places.setdefault(disk.datastore_id, f"disk {disk.key}")
+    if vm.disks and not kept:
+        text = f"no disk of VM {vm.name} would be in the snapshot"
+        yield Obstacle(ObstacleKind.NO_DISKS, vm.id, text)
     for datastore_id, what in places.items():
         if datastore_id not in faults:
             faults[datastore_id] = _fault(topology, topology.datastore(datastore_id))
