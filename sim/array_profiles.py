@@ -80,10 +80,6 @@ class ArrayProfile(Section):
         the model, not of an array.
     load_interval:
         How long a mean of the guests' write rate is used before it is taken anew.
-    busy_probability:
-        Chance that a group snapshot or a deletion is refused as busy for no visible reason.
-    lost_answer_probability:
-        Chance that the answer of a group snapshot or deletion is lost while the array works on.
     sources:
         Where the number in a field comes from; see :meth:`source_of`.
     """
@@ -119,8 +115,6 @@ class ArrayProfile(Section):
     sample_interval: Annotated[Seconds, Field(gt=0)] = 900.0
     sample_horizon: Seconds = 30 * 86400.0
     load_interval: Annotated[Seconds, Field(gt=0)] = 300.0
-    busy_probability: Fraction = 0.0
-    lost_answer_probability: Fraction = 0.0
     sources: Mapping[str, str] = {}
 
     @model_validator(mode="after")

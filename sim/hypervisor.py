@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from ..drivers.contracts import (
     HypervisorCapabilities,
@@ -27,19 +28,38 @@ from ..drivers.contracts import (
     VmSnapshotRequest,
     VmSnapshotState,
 )
-from ..drivers.errors import BusyError, NeverWillError, NotFoundError, QuiesceFailedError
+from ..drivers.errors import (
+    BusyError,
+    DidNotHappenError,
+    NeverWillError,
+    NotFoundError,
+    QuiesceFailedError,
+)
 from ..drivers.records import HostId, Inventory, VCenter, VmId
 from .bridge import resolve
 from .creating import CreateOperation
 from .fabric import Fabric
+from .faults import Site
 from .profiles import MergeAlgorithm, WithoutTools, algorithm_for
 from .removing import MergeOperation
+from .session import Session
 from .slots import Slots
 from .vmstate import VmState
 
 _CAPABILITIES = HypervisorCapabilities(
     reports_quiesce=True, reports_stun=True, reports_delta=True, consolidates=True
 )
+
+
+class _Nobody:
+    """Waits for no answer."""
+
+    def done(self) -> bool:
+        """It never waits."""
+        return True
+
+
+_NOBODY = _Nobody()
 
 
 class ModelHypervisor:
@@ -80,6 +100,8 @@ class ModelHypervisor:
             host.id: algorithm_for(profile, host.version) for host in self._fixed.hosts
         }
         self._snapshots = 0
+        sites = fabric.sites
+        self._session = None if sites is None else Session(own, sites, fabric.env)
 
     @property
     def capabilities(self) -> HypervisorCapabilities:
@@ -88,14 +110,14 @@ class ModelHypervisor:
 
     async def inventory(self) -> Inventory:
         """Everything this vCenter holds, with every VM where it is now."""
-        await self._query()
+        await self._query("inventory")
         fixed = self._fixed
         vms = tuple(state.vm for state in self.states.values())
         return Inventory(fixed.vcenters, fixed.clusters, fixed.hosts, fixed.datastores, vms)
 
     async def list_snapshots(self, vm_ids: Sequence[VmId] | None = None) -> list[VmSnapshotState]:
         """See :meth:`HypervisorDriver.list_snapshots`; as of the moment of the answer."""
-        await self._query()
+        await self._query("list_snapshots")
         found = map(self.states.get, self.states if vm_ids is None else vm_ids)
         stores, elsewhere = self._fabric.storage.datastores, self._fabric.delta_store
         return [
@@ -112,6 +134,8 @@ class ModelHypervisor:
         quiesce = self._check_create(state, request)
         self._snapshots += 1
         future: asyncio.Future[VmSnapshot] = asyncio.get_running_loop().create_future()
+        if self._session is not None:
+            self._session.await_answer(operation, state.vm.id, future)
         CreateOperation(
             self._fabric,
             state,
@@ -138,6 +162,8 @@ class ModelHypervisor:
             reason = f"it has no snapshot {ref.snapshot_id} (any more)"
             raise NotFoundError(operation, ref.vm_id, reason)
         future: asyncio.Future[MergeResult] = asyncio.get_running_loop().create_future()
+        if self._session is not None:
+            self._session.await_answer(operation, state.vm.id, future)
         MergeOperation(
             self._fabric,
             state,
@@ -152,6 +178,34 @@ class ModelHypervisor:
         ).begin()
         return await future
 
+    def remove_newest(self, state: VmState) -> None:
+        """Somebody at the console removes the newest snapshot of a free VM, and waits for nothing.
+
+        It leaves the list at once, as in vSphere, while its delta is being merged. One that was
+        there before the world began is left alone.
+        """
+        fabric, place = self._fabric, len(state.chain) - 1
+        newest = state.chain[place] if state.chain else None
+        if newest is None or newest.foreign or newest.loose:
+            return
+        fabric.add(fabric.env.now, "world.vm.snapshot-removed", "", state.vm.id, newest.ref.tag)
+        newest.loose = True
+        if fabric.plane is not None:
+            fabric.plane.snapshot_lost(state.guest, place)
+        state.attempts += 1
+        MergeOperation(
+            fabric,
+            state,
+            "remove_snapshot",
+            self._host_of(state),
+            self.tasks,
+            fabric.draws.three("console", state.vm.id, state.attempts),
+            cast("asyncio.Future[MergeResult]", _NOBODY),
+            [newest],
+            self._algorithm_of(state),
+            may_fail=False,
+        ).begin()
+
     async def consolidate(self, vm_id: VmId) -> None:
         """See :meth:`HypervisorDriver.consolidate`."""
         operation = "consolidate"
@@ -162,6 +216,8 @@ class ModelHypervisor:
         if not loose:
             return
         future: asyncio.Future[MergeResult] = asyncio.get_running_loop().create_future()
+        if self._session is not None:
+            self._session.await_answer(operation, state.vm.id, future)
         MergeOperation(
             self._fabric,
             state,
@@ -178,9 +234,16 @@ class ModelHypervisor:
 
     # -- checks ---------------------------------------------------------------------------------
 
-    async def _query(self) -> None:
+    async def _query(self, operation: str) -> None:
+        fabric = self._fabric
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._fabric.env.after(self._fabric.profile.query_latency, resolve, future, None)
+        if self._session is not None:
+            self._session.check(operation, self.id)
+            self._session.await_answer(operation, self.id, future)
+            if self._session.loses_query(operation, future):
+                await future
+                return
+        fabric.env.after(fabric.profile.query_latency, resolve, future, None)
         await future
 
     def _state(self, operation: str, vm_id: VmId) -> VmState:
@@ -191,16 +254,18 @@ class ModelHypervisor:
 
     def _claim(self, operation: str, state: VmState) -> Sequence[float]:
         """The draws of a new operation on a VM that is free for it."""
-        fabric, faults = self._fabric, self._fabric.faults
+        fabric, sites = self._fabric, self._fabric.sites
         state.attempts += 1
+        if self._session is not None:
+            self._session.check(operation, state.vm.id)
+        if state.unreachable:
+            reason = f"its host {state.vm.host_id} does not respond"
+            raise DidNotHappenError(operation, state.vm.id, reason)
         if state.operation:
             raise self._busy(operation, state, f"{state.operation} is in progress")
-        if not fabric.faulty:
-            return fabric.draws.three(operation, state.vm.id, state.attempts)
-        draw = fabric.draws.uniforms(operation, state.vm.id, state.attempts)
-        if draw[7] < faults.busy_probability and faults.active(fabric.env.now):
+        if sites is not None and sites.strikes(Site.HYPERVISOR_BUSY, state.vm.id, operation):
             raise self._busy(operation, state, "another task holds the VM")
-        return draw
+        return fabric.draws.three(operation, state.vm.id, state.attempts)
 
     def _busy(self, operation: str, state: VmState, reason: str) -> BusyError:
         retry_s = self._fabric.profile.busy_retry

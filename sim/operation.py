@@ -11,26 +11,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from ..drivers.errors import DriverError, UnknownOutcomeError
+from .breakoff import drop_work_of
+from .bridge import reject
 from .draws import lognormal
 from .fabric import Fabric
+from .faults import Site
 from .slots import Slots
-from .vmstate import VmState
+from .vmstate import Task, VmState
 
 T = TypeVar("T")
 
 
-def occupy(fabric: Fabric, state: VmState, operation: str) -> None:
+def occupy(fabric: Fabric, state: VmState, operation: str, task: Task) -> None:
     """Claim a free VM for an operation; every other one finds it busy until :func:`vacate`."""
     state.operation = operation
+    state.task = task
     fabric.in_flight += 1
 
 
 def vacate(fabric: Fabric, state: VmState) -> None:
     """Let go of a VM; what had to wait for that happens now, in the order of arrival."""
     state.operation = ""
+    state.task = None
     fabric.in_flight -= 1
     while state.deferred and not state.operation:
         state.deferred.pop(0)()
@@ -48,11 +53,13 @@ class Operation(Generic[T]):
     host, vcenter:
         The places that the task needs, in this order; a host of None has no limit.
     draw:
-        Its uniforms: 0 task latency, 5 lost answer, 6 slow task; the others by subclass. Where no
-        faults can happen, only the first three are needed.
+        Its uniforms: 0 task latency; the others by subclass.
     future:
         Who waits.
     """
+
+    late: ClassVar[Site]
+    lost_answer: ClassVar[Site]
 
     __slots__ = ("draw", "fabric", "future", "host", "name", "state", "vcenter", "vm_id")
 
@@ -77,7 +84,7 @@ class Operation(Generic[T]):
 
     def begin(self) -> None:
         """Occupy the VM and wait for a turn."""
-        occupy(self.fabric, self.state, self.name)
+        occupy(self.fabric, self.state, self.name, self)
         if self.host is None:
             self._at_host()
         else:
@@ -90,44 +97,62 @@ class Operation(Generic[T]):
         fabric = self.fabric
         profile = fabric.profile
         delay_s = lognormal(self.draw[0], profile.task_latency, profile.task_latency_sigma)
-        if fabric.faulty and self._strikes(6, fabric.faults.slow_task_probability, "slow-task"):
-            delay_s += fabric.faults.slow_task
+        sites = fabric.sites
+        if sites is not None and sites.strikes(self.late, self.vm_id):
+            delay_s += sites.faults.slow_task
         fabric.env.after(delay_s, self._work)
 
     def _work(self) -> None:
         """The task's first action on the VM."""
         raise AssertionError(f"{type(self).__name__} does nothing")
 
-    def _strikes(self, uniform: int, probability: float, fault: str) -> bool:
-        """Whether a fault happens here; logged when it does."""
+    def break_off(self) -> None:
+        """The VM's host is lost: the task ends as it stands, and its caller learns nothing."""
+        dropped = drop_work_of(self.fabric, self)
+        host, vcenter = self.host, self.vcenter
+        if host is None or not host.withdraw(self._at_host):
+            if not vcenter.withdraw(self._granted):
+                vcenter.leave()
+            if host is not None:
+                host.leave()
+        self._broken(dropped)
+        vacate(self.fabric, self.state)
+        reject(self.future, UnknownOutcomeError(self.name, self.vm_id, "its host was lost"))
+
+    def _broken(self, dropped: list[str]) -> None:
+        """Settle what is left of the work, of which these steps were to come next."""
+        raise AssertionError(f"{type(self).__name__} cannot break off before {dropped}")
+
+    def _happened(self) -> bool:
+        """Whether what was under way counts as done: nobody can tell, so it is drawn."""
         fabric = self.fabric
-        now_s = fabric.env.now
-        if self.draw[uniform] >= probability or not fabric.faults.active(now_s):
-            return False
-        fabric.add(now_s, "world.fault", "", self.vm_id, fault)
-        return True
+        return fabric.draws.three("host-lost", self.vm_id, self.state.attempts)[0] < 0.5
 
     def _stun(self, now_s: float) -> None:
         self.state.stunned = True
+        if self.fabric.plane is not None:
+            self.fabric.plane.stunned(self.state.guest)
         self.fabric.add(now_s, "world.vm.stunned", "", self.vm_id)
 
     def _unstun(self, now_s: float) -> None:
         self.state.stunned = False
+        if self.fabric.plane is not None:
+            self.fabric.plane.unstunned(self.state.guest)
         self.fabric.add(now_s, "world.vm.unstunned", "", self.vm_id)
 
     def _answer(self, answer: T | DriverError) -> None:
         """The task is over: free its places and the VM, and tell the caller if there is one."""
-        fabric = self.fabric
-        if fabric.faulty and self._strikes(5, fabric.faults.lost_answer_probability, "lost-answer"):
-            reason = "the session was lost before the answer came"
-            answer = UnknownOutcomeError(self.name, self.vm_id, reason)
+        fabric, future = self.fabric, self.future
         self.vcenter.leave()
         if self.host is not None:
             self.host.leave()
         vacate(fabric, self.state)
-        future = self.future
         if future.done():
             return
+        sites = fabric.sites
+        if sites is not None and sites.strikes(self.lost_answer, self.vm_id):
+            reason = "the connection broke before the answer came"
+            answer = UnknownOutcomeError(self.name, self.vm_id, reason)
         if isinstance(answer, DriverError):
             future.set_exception(answer)
         else:
