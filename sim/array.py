@@ -21,16 +21,11 @@ from ..drivers.contracts import (
     GroupSnapshotRequest,
     Window,
 )
-from ..drivers.errors import (
-    BusyError,
-    DidNotHappenError,
-    DriverError,
-    NeverWillError,
-    PoolFullError,
-)
-from ..drivers.records import Array, DeviceIdentity, StorageUnit, UnitId
+from ..drivers.errors import DidNotHappenError, DriverError, PoolFullError
+from ..drivers.records import Array, DeviceIdentity, StorageUnit
 from ..orchestrator.events import EventLog
-from ..quantity import format_bytes, format_seconds
+from ..quantity import format_seconds
+from .array_admission import Admission
 from .array_calls import (
     DELETE,
     SNAPSHOT,
@@ -42,10 +37,14 @@ from .array_calls import (
     lost,
     settle,
 )
+from .array_faults import ArrayFaults
 from .array_load import ArrayLoad
 from .array_profiles import ArrayProfile
+from .dataplane import DataPlane
 from .draws import Draws, Uniforms, lognormal
 from .env import SimEnv
+from .faults import Site
+from .faultsites import FaultSites
 from .fluid import FluidServer
 from .load import OverwriteModel
 from .pool import SnapshotPool
@@ -68,13 +67,17 @@ class ModelArray:
     profile:
         How it behaves.
     draws:
-        Where its jitter and faults come from.
+        Where its jitter comes from.
     log:
         Where it writes what really happened.
     overwritten:
         What guests write to its units.
     series:
         Where it writes the level of its pool and its load.
+    faults:
+        What goes wrong with it; None for nothing.
+    plane:
+        Who follows the data, in block fidelity.
 
     Attributes
     ----------
@@ -96,6 +99,8 @@ class ModelArray:
         log: EventLog,
         overwritten: OverwriteModel,
         series: Series,
+        faults: FaultSites | None = None,
+        plane: DataPlane | None = None,
     ) -> None:
         self.id = array.id
         self.profile = profile
@@ -108,15 +113,18 @@ class ModelArray:
         self._env = env
         self._draws = draws
         self._log = log
+        self._plane = plane
         self._series = series
         self._capabilities = profile.capabilities()
         self._channel = Channel(env, profile.management_calls)
         self._devices = {device: unit for unit in units for device in unit.devices}
         self._unit_ids = {unit.id: None for unit in units}
         self._held: dict[int, Held] = {}
-        self._by_tag: dict[str, Held] = {}
-        self._fencing: set[UnitId] = set()
-        self._running: dict[str, GroupOperation] = {}
+        self._faults = ArrayFaults(array.id, env, faults, profile.retry_after)
+        self._admission = Admission(array.id, profile, self.pool, self._unit_ids, self._faults)
+        self._by_tag = self._admission.by_tag
+        self._running = self._admission.running
+        self._fencing = self._admission.fencing
         self._number = 0
         self._attempts: dict[tuple[str, str], int] = {}
         self._load = ArrayLoad(env, self.id, profile, self._unit_ids, overwritten, series, self.io)
@@ -202,6 +210,8 @@ class ModelArray:
         held = self._held[number]
         held.valid = False
         self._forget(held)
+        if self._plane is not None:
+            self._plane.snapshot_deleted(self.id, number)
         self._tell(ArrayEvent.INVALIDATED, held.snapshot.ref.tag)
 
     def writes_failing_changed(self, failing: bool) -> None:
@@ -223,16 +233,29 @@ class ModelArray:
         self.in_flight -= 1
         settle(answer, outcome)
 
+    def _silent(self, operation: str, answer: asyncio.Future[Any]) -> bool:
+        """Whether a query stays without an answer: it fails now, or after a long silence."""
+        silence_s = self._faults.silence_s(operation)
+        if silence_s is None:
+            return False
+        self.in_flight -= 1
+        self._env.after(silence_s, settle, answer, lost(operation, self.id))
+        return True
+
     def _resolve(
         self,
         _: Uniforms,
         devices: tuple[DeviceIdentity, ...],
         answer: asyncio.Future[Mapping[DeviceIdentity, StorageUnit]],
     ) -> None:
+        if self._silent("resolve", answer):
+            return
         known = self._devices
         self._reply(answer, {device: known[device] for device in devices if device in known})
 
     def _list(self, _: Uniforms, prefix: str, answer: asyncio.Future[list[GroupSnapshot]]) -> None:
+        if self._silent("list_snapshots", answer):
+            return
         held = (held for held in self._held.values() if held.complete)
         found = [h.snapshot for h in held if h.snapshot.ref.tag.startswith(prefix)]
         self._reply(answer, found)
@@ -245,7 +268,7 @@ class ModelArray:
         if held is not None and not held.deleting and set(held.snapshot.unit_ids) == set(unit_ids):
             self._reply(answer, held.snapshot)
             return
-        refusal = self._refusal(request.tag, unit_ids, noise)
+        refusal = self._admission.refusal(request.tag, unit_ids)
         if refusal is not None:
             self._reply(answer, refusal)
             return
@@ -255,67 +278,31 @@ class ModelArray:
         self._fencing.update(unit_ids)
         profile = self.profile
         prepare_s = lognormal(noise[1], profile.snapshot_base, profile.snapshot_sigma)
+        prepare_s += self._faults.late_s(request.tag)
         self._env.after(prepare_s, self._fence, operation)
-
-    def _refusal(
-        self, tag: str, unit_ids: tuple[UnitId, ...], noise: Uniforms
-    ) -> DriverError | None:
-        """Why a group snapshot cannot start; None when it can."""
-        profile, pool = self.profile, self.pool
-        unknown = [unit_id for unit_id in unit_ids if unit_id not in self._unit_ids]
-        if unknown or not unit_ids:
-            reason = f"{self.id} has no unit {unknown[0]}" if unknown else "it names no unit"
-            return NeverWillError(SNAPSHOT, tag, reason)
-        if profile.units_per_group is not None and len(unit_ids) > profile.units_per_group:
-            reason = f"{len(unit_ids)} units, and {self.id} takes {profile.units_per_group} a group"
-            return NeverWillError(SNAPSHOT, tag, reason, "make smaller groups")
-        held = self._by_tag.get(tag)
-        if held is not None and not held.deleting:
-            return NeverWillError(SNAPSHOT, tag, "a snapshot of other units has this tag")
-        busy = self._why_busy(tag, unit_ids, noise)
-        if busy:
-            return self._busy(SNAPSHOT, tag, busy)
-        limit = profile.snapshots_per_unit
-        if limit is not None:
-            full = next((u for u in unit_ids if pool.snapshots_of(u) >= limit), None)
-            if full is not None:
-                reason = f"{full} carries {limit} snapshots, as many as it can"
-                return NeverWillError(SNAPSHOT, tag, reason, "delete old snapshots")
-        if pool.failing or pool.free_bytes < profile.pool_minimum_free * pool.capacity_bytes:
-            reason = f"only {format_bytes(pool.free_bytes)} of snapshot space are free"
-            return PoolFullError(SNAPSHOT, tag, reason, "delete old snapshots")
-        return None
-
-    def _why_busy(self, tag: str, unit_ids: tuple[UnitId, ...], noise: Uniforms) -> str:
-        if tag in self._running or tag in self._by_tag:
-            return "a snapshot with this tag is being made or deleted"
-        fenced = next((unit_id for unit_id in unit_ids if unit_id in self._fencing), None)
-        if fenced is not None:
-            return f"{fenced} is part of a group snapshot that is running"
-        if len(self._running) >= self.profile.group_operations:
-            return f"{len(self._running)} group snapshots are running"
-        return "the array is busy" if noise[3] < self.profile.busy_probability else ""
-
-    def _busy(self, operation: str, tag: str, reason: str) -> BusyError:
-        return BusyError(operation, tag, reason, retry_after_s=self.profile.retry_after)
 
     def _fence(self, operation: GroupOperation) -> None:
         """Hold the writes of the group; decide at once how long that takes."""
-        if operation.noise[4] < self.profile.lost_answer_probability:
-            settle(operation.answer, lost(SNAPSHOT, operation.tag))
+        faults, tag = self._faults, operation.tag
+        if not operation.answer.done() and faults.strikes(Site.LOST_ANSWER_GROUP, tag):
+            settle(operation.answer, lost(SNAPSHOT, tag))
         profile, now_s = self.profile, self._env.now
         operation.fenced_s = now_s
         self._tell(ArrayEvent.FENCED, operation.names)
+        if self._plane is not None:
+            self._plane.fence_begins(operation.unit_ids)
         jitter = lognormal(operation.noise[2], 1.0, profile.fence_sigma)
         drain_s = profile.fence_base * jitter
         rest_s = profile.fence_per_unit * len(operation.unit_ids) * jitter
         limit_s = min(operation.request.fence_timeout_s, profile.fence_timeout_max)
-        if drain_s + rest_s > limit_s:
+        if drain_s + rest_s > limit_s or faults.strikes(Site.FENCE_TIMEOUT, tag):
             self._env.after(limit_s, self._abort, operation, limit_s)
         else:
             self._env.after(drain_s, self._cut, operation, rest_s)
 
     def _abort(self, operation: GroupOperation, limit_s: float) -> None:
+        if self._plane is not None:
+            self._plane.fence_ends(operation.unit_ids)
         self._tell(ArrayEvent.UNFENCED, operation.names)
         self._tell(ArrayEvent.ABORTED, operation.tag)
         reason = f"writes to the group were held for the limit of {format_seconds(limit_s)}"
@@ -323,18 +310,22 @@ class ModelArray:
         self._finish(operation, error)
 
     def _cut(self, operation: GroupOperation, rest_s: float) -> None:
-        now_s = self._env.now
-        self._tell(ArrayEvent.CUT, operation.names)
-        number = operation.number
+        now_s, number = self._env.now, operation.number
+        unit_ids = self._faults.part_of(operation.tag, operation.unit_ids)
+        self._tell(ArrayEvent.CUT, " ".join(unit_ids))
         ref = GroupSnapshotRef(self.id, f"{self.id}/group-snapshot-{number}", operation.tag)
         fence = Window(operation.fenced_s, now_s + rest_s)
-        snapshot = GroupSnapshot(ref, operation.unit_ids, now_s, fence)
+        snapshot = GroupSnapshot(ref, unit_ids, now_s, fence)
         held = self._held[number] = Held(number, snapshot)
+        if self._plane is not None:
+            self._plane.cut(self.id, number, ref.snapshot_id, unit_ids)
         # Before the pool: a pool that is full already may give the new snapshot up at once.
-        self.pool.cut(number, operation.unit_ids)
+        self.pool.cut(number, unit_ids)
         self._env.after(rest_s, self._unfence, operation, held)
 
     def _unfence(self, operation: GroupOperation, held: Held) -> None:
+        if self._plane is not None:
+            self._plane.fence_ends(operation.unit_ids)
         self._tell(ArrayEvent.UNFENCED, operation.names)
         profile = self.profile
         finish_s = profile.snapshot_per_unit * len(operation.unit_ids)
@@ -363,17 +354,17 @@ class ModelArray:
         held = self._by_tag.get(ref.tag)
         if held is None or held.snapshot.ref != ref:
             self._reply(answer, gone(ref.tag))
-        elif held.deleting:
-            self._reply(answer, self._busy(DELETE, ref.tag, "it is being deleted"))
-        elif noise[3] < self.profile.busy_probability:
-            self._reply(answer, self._busy(DELETE, ref.tag, "the array is busy"))
-        else:
-            held.deleting = True
-            if noise[4] < self.profile.lost_answer_probability:
-                settle(answer, lost(DELETE, ref.tag))
-            profile = self.profile
-            delete_s = lognormal(noise[1], profile.delete_latency, profile.delete_sigma)
-            self._env.after(delete_s, self._delete, held, answer)
+            return
+        refusal = self._admission.deletion_refusal(held)
+        if refusal is not None:
+            self._reply(answer, refusal)
+            return
+        held.deleting = True
+        if self._faults.strikes(Site.LOST_ANSWER_DELETE, ref.tag):
+            settle(answer, lost(DELETE, ref.tag))
+        profile = self.profile
+        delete_s = lognormal(noise[1], profile.delete_latency, profile.delete_sigma)
+        self._env.after(delete_s, self._delete, held, answer)
 
     def _delete(self, held: Held, answer: asyncio.Future[None]) -> None:
         tag = held.snapshot.ref.tag
@@ -382,6 +373,8 @@ class ModelArray:
             return
         self._forget(held)
         self.pool.drop(held.number)
+        if self._plane is not None:
+            self._plane.snapshot_deleted(self.id, held.number)
         self._tell(ArrayEvent.DELETED, tag)
         self._reply(answer, None)
 

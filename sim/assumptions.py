@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..drivers.records import Estate
+from ..orchestrator.spec import Timeouts
 from ..quantity import format_seconds
 from .array_profiles import ArrayProfile
 from .config import WorldConfig
-from .faults import NO_FAULTS
+from .faults import Site
 from .guest_rules import GuestRule, GuestRules
 
 INFERENCE = "inference"
 CONFIGURED = "set in the configuration"
 
 
-def assumptions(config: WorldConfig, estate: Estate) -> list[str]:
-    """Sentences on the profiles in use, their sources, and what the model leaves out."""
+def assumptions(config: WorldConfig, estate: Estate, timeouts: Timeouts) -> list[str]:
+    """Sentences on the profiles in use, their sources, and what the model leaves out.
+
+    Parameters
+    ----------
+    config, estate:
+        The world and what is in it.
+    timeouts:
+        Those of the job, against which faults are held that take effect late.
+    """
     hypervisor = config.hypervisor
     origins = _origins(hypervisor.sources)
     said = [f"Hypervisors follow profile {hypervisor.profile}: {origins} (docs/model-numbers.md)."]
@@ -34,14 +43,28 @@ def assumptions(config: WorldConfig, estate: Estate) -> list[str]:
         )
     )
     said += [_guest_sentence(rule) for rule in rules]
-    if config.faults != NO_FAULTS:
-        given = config.faults.model_dump(exclude_defaults=True)
-        said.append(f"Faults are injected: {', '.join(f'{k} {v}' for k, v in given.items())}.")
-    said.append(
-        "Flow fidelity: no event per I/O. Delta sizes and overwrites follow write profiles; a VM's "
-        "writes spread over its disks by capacity."
-    )
+    if config.faults.sites:
+        named = ", ".join(site.value for site in Site if site in config.faults.sites)
+        said.append(f"Faults are injected: {named} (docs/faults.md).")
+        said += config.faults.beyond_claims(timeouts)
+    said.append(_fidelity_sentence(config))
     return said
+
+
+def _fidelity_sentence(config: WorldConfig) -> str:
+    spread = "a VM's writes spread over its disks by capacity."
+    if config.fidelity == "flow":
+        return (
+            "Flow fidelity: no event per I/O. Delta sizes and overwrites follow write profiles; "
+            f"{spread}"
+        )
+    block = config.block
+    return (
+        "Block fidelity: every write is followed, and snapshots can be read back. Guests are "
+        f"steady writers without the bursts of a trace, {block.durable_share:.0%} of their blocks "
+        f"written durably, at most {block.most_writes_per_s:g} writes/s each in larger pieces "
+        f"(docs/fidelity.md); {spread}"
+    )
 
 
 def _array_sentence(profile: ArrayProfile) -> str:

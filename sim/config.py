@@ -10,7 +10,8 @@ from ..drivers.records import DatastoreId, PowerState
 from ..orchestrator.spec import Section
 from ..quantity import Bytes, Seconds
 from .array_profiles import ArrayProfile
-from .faults import NO_FAULTS, Faults
+from .block_workload import BlockSettings
+from .faults import Faults
 from .guest_rules import GuestRule
 from .profiles import HypervisorProfile, hypervisor_profile
 
@@ -41,14 +42,21 @@ class WorldConfig(Section):
     working_directories:
         Where deltas go if not beside the disks; the first match wins.
     faults:
-        What goes wrong in the hypervisors (arrays have theirs in their profiles).
+        What goes wrong, where and how often; see :class:`.faults.Site`.
+    fidelity:
+        ``flow`` follows rates and sizes, for any number of VMs; ``block`` follows every write, so
+        that snapshots can be read back and judged.
+    block:
+        Numbers of block fidelity.
     """
 
     hypervisor: HypervisorProfile = Field(default_factory=lambda: hypervisor_profile("esxi-8"))
     arrays: dict[str, ArrayProfile] = Field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()
     working_directories: tuple[WorkingDirectory, ...] = ()
-    faults: Faults = NO_FAULTS
+    faults: Faults = Faults()
+    fidelity: Literal["flow", "block"] = "flow"
+    block: BlockSettings = BlockSettings()
 
     @field_validator("arrays")
     @classmethod
@@ -58,7 +66,8 @@ class WorldConfig(Section):
     def array_profile(self, array_id: str, name: str) -> ArrayProfile:
         """The profile of an array: by identifier, else by name, else the default."""
         arrays = self.arrays
-        return arrays.get(array_id) or arrays.get(name) or arrays.get(DEFAULT_ARRAY, ArrayProfile())
+        given = arrays.get(array_id) or arrays.get(name) or arrays.get(DEFAULT_ARRAY)
+        return given or ArrayProfile()
 
 
 class _OnVm(Section):
@@ -96,4 +105,27 @@ class PowerEvent(_OnVm):
     cut: bool = False
 
 
-WorldEvent = Annotated[VmotionEvent | StorageVmotionEvent | PowerEvent, Field(discriminator="kind")]
+class SnapshotRemovedEvent(_OnVm):
+    """Somebody at the console removes the VM's newest snapshot, if it was taken since the start."""
+
+    kind: Literal["snapshot-removed"] = "snapshot-removed"
+
+
+class HostLostEvent(Section):
+    """A host (identifier or name) is lost: its VMs lose power and are started elsewhere.
+
+    ``restart_after`` is the time until the others of its cluster have them running again, if they
+    ran before; a host that has no others is back itself by then.
+    """
+
+    at: Seconds
+    """When, from the start of the world."""
+    kind: Literal["host-lost"] = "host-lost"
+    host: str
+    restart_after: Seconds = 180.0
+
+
+WorldEvent = Annotated[
+    VmotionEvent | StorageVmotionEvent | PowerEvent | SnapshotRemovedEvent | HostLostEvent,
+    Field(discriminator="kind"),
+]

@@ -24,10 +24,16 @@ from ..drivers.contracts import (
     VmSnapshotRequest,
     Window,
 )
-from ..drivers.errors import QuiesceFailedError, QuiesceTimeoutError
+from ..drivers.errors import (
+    DidNotHappenError,
+    QuiesceFailedError,
+    QuiesceTimeoutError,
+    UnknownOutcomeError,
+)
 from ..drivers.records import PowerState
 from .draws import lognormal
 from .fabric import Fabric
+from .faults import Site
 from .operation import Operation
 from .slots import SerialLock, Slots
 from .vmstate import Snapshot, VmState
@@ -36,7 +42,10 @@ _CREATE = "create_snapshot"
 
 
 class CreateOperation(Operation[VmSnapshot]):
-    """One create. Uniforms: 1 freeze call, 2 stun, 3 refused freeze, 4 hanging freeze."""
+    """One create. Uniforms: 1 freeze call, 2 stun."""
+
+    late = Site.LATE_CREATE
+    lost_answer = Site.LOST_ANSWER_CREATE
 
     __slots__ = (
         "frozen_s",
@@ -82,6 +91,8 @@ class CreateOperation(Operation[VmSnapshot]):
         profile, env = fabric.profile, fabric.env
         now_s = env.now
         state.frozen = True
+        if fabric.plane is not None:
+            fabric.plane.frozen(state.guest)
         self.frozen_s = now_s
         timeout_s = self.request.quiesce_timeout_s
         if timeout_s > profile.tools_timeout:
@@ -90,12 +101,12 @@ class CreateOperation(Operation[VmSnapshot]):
         fabric.add(now_s, "world.vm.frozen", "", self.vm_id)
         median_s = profile.windows_freeze if state.is_windows else profile.linux_freeze
         call_s = lognormal(draw[1], median_s, profile.freeze_sigma)
-        if fabric.faulty:
-            faults = fabric.faults
-            if self._strikes(4, faults.quiesce_hang_probability, "quiesce-hang"):
+        sites = fabric.sites
+        if sites is not None:
+            if sites.strikes(Site.QUIESCE_HANGS, self.vm_id):
                 env.after(timeout_s, self._expire)
                 return
-            if self._strikes(3, faults.quiesce_fail_probability, "quiesce-fail"):
+            if sites.strikes(Site.QUIESCE_FAILS, self.vm_id):
                 env.after(min(call_s, timeout_s), self._refused)
                 return
         freeze_s = call_s + fabric.guests.dirty_bytes(state.guest, now_s) / profile.flush_rate
@@ -105,16 +116,25 @@ class CreateOperation(Operation[VmSnapshot]):
             env.after(timeout_s, self._expire)
 
     def _flushed(self) -> None:
+        if self.fabric.plane is not None:
+            self.fabric.plane.flushed(self.state.guest)
         if self.state.is_windows:
             profile = self.fabric.profile
             vss_s = min(self.fabric.env.now + profile.vss_hold, self.frozen_s + profile.vss_freeze)
             if vss_s < self.limit_s:
                 self.limit_s = vss_s
                 self.limit_is_guests = True
-        self._create_deltas()
+        sites = self.fabric.sites
+        if sites is not None and sites.strikes(Site.THAW_LOST, self.vm_id):
+            self._forget_the_guest()
+        else:
+            self._create_deltas()
 
     def _create_deltas(self) -> None:
-        fabric, state = self.fabric, self.state
+        fabric, state, sites = self.fabric, self.state, self.fabric.sites
+        if sites is not None and sites.strikes(Site.DELTA_DATASTORE_FULL, self.vm_id):
+            self._no_space()
+            return
         profile, env, locks = fabric.profile, fabric.env, fabric.storage.locks
         now_s = ready_s = env.now
         turns: list[tuple[SerialLock, float]] = []
@@ -146,18 +166,33 @@ class CreateOperation(Operation[VmSnapshot]):
 
     def _exists(self) -> None:
         fabric, state = self.fabric, self.state
-        now_s = fabric.env.now
-        tag = self.request.tag
         if state.stunned:
-            self._unstun(now_s)
-        ref = VmSnapshotRef(self.vm_id, self.snapshot_id, tag)
-        self.snapshot = Snapshot(ref, now_s, foreign=False)
-        state.chain.append(self.snapshot)
-        fabric.add(now_s, "world.vm.snapshot", "", self.vm_id, tag)
+            self._unstun(fabric.env.now)
+        self._add_to_chain()
         if self.quiesce:
             fabric.env.after(fabric.profile.thaw_call, self._thawed)
         else:
             self._created(None)
+
+    def _add_to_chain(self) -> None:
+        fabric, now_s, tag = self.fabric, self.fabric.env.now, self.request.tag
+        ref = VmSnapshotRef(self.vm_id, self.snapshot_id, tag)
+        self.snapshot = Snapshot(ref, now_s, foreign=False)
+        self.state.chain.append(self.snapshot)
+        if fabric.plane is not None:
+            level = self._level()
+            fabric.plane.delta_begins(
+                self.state.guest,
+                tag,
+                quiesced=level.rank <= ConsistencyLevel.FILESYSTEM.rank,
+                application=level is ConsistencyLevel.APPLICATION,
+            )
+        fabric.add(now_s, "world.vm.snapshot", "", self.vm_id, tag)
+
+    def _broken(self, dropped: list[str]) -> None:
+        half_made = "_stop" in dropped or "_exists" in dropped
+        if half_made and self._happened():
+            self._add_to_chain()
 
     def _thawed(self) -> None:
         self._created(Window(self.frozen_s, self._thaw()))
@@ -165,6 +200,8 @@ class CreateOperation(Operation[VmSnapshot]):
     def _thaw(self) -> float:
         now_s = self.fabric.env.now
         self.state.frozen = False
+        if self.fabric.plane is not None:
+            self.fabric.plane.thawed(self.state.guest)
         self.fabric.add(now_s, "world.vm.thawed", "", self.vm_id)
         return now_s
 
@@ -186,6 +223,25 @@ class CreateOperation(Operation[VmSnapshot]):
             # The guest unmounted its file systems when it shut down: nothing is in flight.
             return ConsistencyLevel.FILESYSTEM
         return ConsistencyLevel.CRASH
+
+    def _forget_the_guest(self) -> None:
+        """The host fails with the guest frozen; only the guest's own limit thaws it.
+
+        It happens: a snapshot fails after the freeze, and the thaw is never sent
+        (vmware/open-vm-tools#27).
+        """
+        if not self.future.done():
+            reason = "the host failed while the guest was frozen"
+            self.future.set_exception(UnknownOutcomeError(_CREATE, self.vm_id, reason))
+        env = self.fabric.env
+        env.after(max(0.0, self.limit_s - env.now), self._expire)
+
+    def _no_space(self) -> None:
+        if self.quiesce:
+            self._thaw()
+        reason = "there is no space for its delta on the datastore"
+        advice = "free space on the datastore"
+        self._answer(DidNotHappenError(_CREATE, self.vm_id, reason, advice))
 
     def _refused(self) -> None:
         self._thaw()

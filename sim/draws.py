@@ -8,7 +8,7 @@ in every process, on every Python and under any ``PYTHONHASHSEED``.
 from __future__ import annotations
 
 import math
-from hashlib import blake2b
+from hashlib import blake2b, shake_128
 from statistics import NormalDist
 from struct import Struct
 
@@ -61,6 +61,12 @@ class Draws:
         hashed.update(ascii(key).encode())
         a, b, c = _THREE_WORDS(hashed.digest())
         return ((a >> 12) + 0.5) * _STEP, ((b >> 12) + 0.5) * _STEP, ((c >> 12) + 0.5) * _STEP
+
+    def stream(self, size_bytes: int, *key: str | int) -> bytes:
+        """So many random bytes for one purpose, for those who need many numbers at once."""
+        hashed = self._keyed.copy()
+        hashed.update(ascii(key).encode())
+        return shake_128(hashed.digest()).digest(size_bytes)
 
 
 def lognormal(u: float, median: float, sigma: float) -> float:

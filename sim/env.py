@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -166,6 +166,26 @@ class SimEnv(simpy.Environment):
         heapify(queue)
         self._sweep_above = max(_SMALLEST_SWEEP, 2 * len(queue))
 
+    def drop_calls(
+        self, wanted: Callable[[Callable[..., object], tuple[Any, ...]], bool]
+    ) -> list[Callable[..., object]]:
+        """Cancel the calls made with :meth:`after` for which ``wanted(callback, args)`` holds.
+
+        Looks at everything that is scheduled, in O(n). Returns the callbacks, earliest first.
+        """
+        queue: list[Any] = self._queue
+        alarms = [
+            entry
+            for entry in queue
+            if type(entry[3]) is Alarm
+            and entry[3].callbacks is not None
+            and wanted(entry[3].callbacks, entry[3].args)
+        ]
+        dropped = [entry[3].callbacks for entry in sorted(alarms, key=itemgetter(0, 1, 2))]
+        for entry in alarms:
+            entry[3].cancel()
+        return dropped
+
     def attach(self, driver: object) -> None:
         """Let an event loop drive this environment; only one can at a time.
 
@@ -179,6 +199,10 @@ class SimEnv(simpy.Environment):
                 f"this environment is still driven by {self._driver!r}", "close that loop first"
             )
         self._driver = driver
+
+    def driven_by(self, driver: object) -> bool:
+        """Whether this event loop drives the environment."""
+        return self._driver is driver
 
     def detach(self, leftovers: type) -> None:
         """Let go of the event loop, and drop its entries (of type ``leftovers``) from the heap."""

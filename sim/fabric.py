@@ -13,14 +13,16 @@ from ..drivers.records import (
     DeviceIdentity,
     Disk,
     Estate,
+    HostId,
     StorageUnit,
     UnitId,
     Vm,
 )
 from ..orchestrator.events import EventLog
+from .dataplane import DataPlane
 from .draws import Draws
 from .env import SimEnv
-from .faults import Faults
+from .faultsites import FaultSites
 from .fluid import FluidServer
 from .guests import Guests, Shares
 from .profiles import HypervisorProfile
@@ -79,11 +81,12 @@ class StorageMap:
         shares: dict[UnitId, float] = {}
         for disk in vm.disks:
             part = disk.capacity_bytes / capacity
-            for unit_id, share in self._units_under(disk):
+            for unit_id, share in self.units_under(disk):
                 shares[unit_id] = shares.get(unit_id, 0.0) + part * share
         return tuple(shares.items())
 
-    def _units_under(self, disk: Disk) -> tuple[tuple[UnitId, float], ...]:
+    def units_under(self, disk: Disk) -> tuple[tuple[UnitId, float], ...]:
+        """The units under one disk, each with its share of the disk's bytes."""
         if disk.raw_device is not None:
             unit = self._unit_of.get(disk.raw_device)
             return ((unit.id, 1.0),) if unit is not None else ()
@@ -112,8 +115,12 @@ class Fabric:
         For VMs whose deltas do not lie beside their disks, the datastore they go to.
     add:
         ``log.add``: time, kind, group (always empty), subject, detail.
-    faulty:
-        Whether any fault can happen at all.
+    sites:
+        Where faults happen; None when none can, so that nothing asks.
+    lost_hosts:
+        Hosts that are lost and not back.
+    plane:
+        Who follows the data, in block fidelity; None in flow fidelity.
     history:
         Every delta of ours that is closed, for the growth curves.
     in_flight:
@@ -126,13 +133,14 @@ class Fabric:
         "delta_store",
         "draws",
         "env",
-        "faults",
-        "faulty",
         "guests",
         "history",
         "in_flight",
         "log",
+        "lost_hosts",
+        "plane",
         "profile",
+        "sites",
         "storage",
     )
 
@@ -140,17 +148,17 @@ class Fabric:
         self,
         env: SimEnv,
         profile: HypervisorProfile,
-        faults: Faults,
+        sites: FaultSites,
         draws: Draws,
         log: EventLog,
         storage: StorageMap,
         guests: Guests,
         delta_store: Mapping[int, DatastoreId],
+        plane: DataPlane | None = None,
     ) -> None:
         self.env = env
         self.profile = profile
-        self.faults = faults
-        self.faulty = faults.possible
+        self.sites = sites.if_any()
         self.draws = draws
         self.log = log
         self.add = log.add
@@ -159,6 +167,8 @@ class Fabric:
         self.delta_store = dict(delta_store)
         self.history: list[OpenDelta] = []
         self.in_flight = 0
+        self.lost_hosts: dict[HostId, None] = {}
+        self.plane = plane
         self._port_of: dict[UnitId, tuple[Port, Routes]] = {}
 
     def connect(self, units: Sequence[StorageUnit], ports: Mapping[ArrayId, Port]) -> None:
@@ -167,6 +177,11 @@ class Fabric:
             array_id: ((port.io, 1.0),) for array_id, port in ports.items()
         }
         self._port_of = {unit.id: (ports[unit.array_id], alone[unit.array_id]) for unit in units}
+
+    def servers(self) -> list[FluidServer]:
+        """The bandwidth of every array, each once."""
+        ports = {id(port): port for port, _ in self._port_of.values()}
+        return [port.io for port in ports.values()]
 
     def routes(self, shares: Shares) -> Routes:
         """The bandwidth behind these units, with shares of the bytes that add up to 1."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from operator import itemgetter
 
 from .env import SimEnv
 from .timers import Alarm
@@ -146,6 +147,17 @@ class FluidServer:
             heap[:] = [entry for entry in heap if entry[2]._done is not None]
             heapify(heap)
         self._share()
+
+    def drop(self, wanted: Callable[[Callable[[], None]], bool]) -> list[Callable[[], None]]:
+        """Cancel the flows for whose ``done`` ``wanted(done)`` holds; returns those, O(n)."""
+        found = [
+            (flow, flow._done)
+            for _, _, flow in sorted(self._heap, key=itemgetter(1))
+            if flow._done is not None and wanted(flow._done)
+        ]
+        for flow, _ in found:
+            self.cancel(flow)
+        return [done for _, done in found]
 
     def set_background(self, bytes_per_s: float) -> None:
         """Take this much of the capacity away from the flows, from now on; replaces the last value.

@@ -31,6 +31,8 @@ Shares = tuple[tuple[UnitId, float], ...]
 
 _ALWAYS = -math.inf
 _OPEN = math.inf
+_MANY = 8
+"""So many rows are worked on as arrays: for fewer that takes several times as long as a loop."""
 
 
 class _Residents:
@@ -81,7 +83,7 @@ class _Residents:
 class _Stays:
     """Rows of one unit that share a write profile."""
 
-    __slots__ = ("factors", "limits", "phases", "profile", "since", "until")
+    __slots__ = ("_columns", "profile", "rows")
 
     def __init__(
         self,
@@ -90,33 +92,50 @@ class _Stays:
         rows: Sequence[tuple[int, float, float, float]],
     ) -> None:
         self.profile = profile
-        self.phases: FloatArray = np.array([guests.phase_s[row[0]] for row in rows])
-        self.factors: FloatArray = np.array([guests.scale[row[0]] * row[1] for row in rows])
-        self.limits: FloatArray = np.array([guests.capacity_bytes[row[0]] * row[1] for row in rows])
-        self.since: FloatArray = np.array([row[2] for row in rows])
-        self.until: FloatArray = np.array([row[3] for row in rows])
-
-    def windows(self, since_s: float, now_s: float) -> tuple[FloatArray, FloatArray]:
-        """Start on the profile's clock, and length, of each stay's part of a span."""
-        starts = np.maximum(self.since, since_s)
-        lengths = np.maximum(np.minimum(self.until, now_s) - starts, 0.0)
-        return self.phases + starts, lengths
+        # phase, factor on bytes, most bytes, from, until
+        self.rows = [
+            (
+                guests.phase_s[guest],
+                guests.scale[guest] * share,
+                guests.capacity_bytes[guest] * share,
+                start_s,
+                end_s,
+            )
+            for guest, share, start_s, end_s in rows
+        ]
+        self._columns = None if len(rows) < _MANY else np.array(self.rows).T.copy()
 
     def overwritten(self, since_s: float, now_s: float, granularity_bytes: int) -> float:
-        starts, lengths = self.windows(since_s, now_s)
-        profile = self.profile
-        unit_bytes = tabulated(profile, granularity_bytes)
-        distinct = profile.delta_bytes_many(starts, lengths, unit_bytes)
-        return float(np.minimum(distinct * self.factors, self.limits).sum())
+        unit_bytes = tabulated(self.profile, granularity_bytes)
+        if self._columns is not None:
+            return self._overwritten_by_many(self._columns, since_s, now_s, unit_bytes)
+        delta_bytes = self.profile.delta_bytes
+        total = 0.0
+        for phase_s, factor, limit, start_s, end_s in self.rows:
+            begin_s = start_s if start_s > since_s else since_s
+            length_s = (end_s if end_s < now_s else now_s) - begin_s
+            if length_s > 0.0:
+                distinct = delta_bytes(phase_s + begin_s, length_s, unit_bytes) * factor
+                total += distinct if distinct < limit else limit
+        return total
+
+    def _overwritten_by_many(
+        self, columns: FloatArray, since_s: float, now_s: float, unit_bytes: int
+    ) -> float:
+        phases, factors, limits, starts, ends = columns
+        begins = np.maximum(starts, since_s)
+        lengths = np.maximum(np.minimum(ends, now_s) - begins, 0.0)
+        distinct = self.profile.delta_bytes_many(phases + begins, lengths, unit_bytes)
+        return float(np.minimum(distinct * factors, limits).sum())
 
     def written(self, since_s: float, now_s: float) -> float:
-        starts, lengths = self.windows(since_s, now_s)
         written = self.profile.written_bytes
-        rows = zip(starts.tolist(), lengths.tolist(), self.factors.tolist(), strict=True)
         total = 0.0
-        for start, length, factor in rows:
-            if length > 0.0:
-                total += written(start, length) * factor
+        for phase_s, factor, _, start_s, end_s in self.rows:
+            begin_s = start_s if start_s > since_s else since_s
+            length_s = (end_s if end_s < now_s else now_s) - begin_s
+            if length_s > 0.0:
+                total += written(phase_s + begin_s, length_s) * factor
         return total
 
 
@@ -245,6 +264,10 @@ class Guests:
             self._enter(guest, now_s)
         else:
             self.shares[guest] = shares
+
+    def merged(self, guest: int, size_bytes: float, now_s: float) -> None:
+        """A merge of the guest's deltas is complete, having moved so much."""
+        self.wrote_to(self.shares[guest], size_bytes, now_s)
 
     def wrote_to(self, shares: Shares, size_bytes: float, now_s: float) -> None:
         """A merge or copy by the hypervisor is complete on these units."""

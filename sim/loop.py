@@ -367,7 +367,8 @@ class SimLoop(RefusedCalls, base_events.BaseEventLoop):
         """Close the loop and take its timers out of the environment, which can then go on."""
         if not self.is_closed():
             super().close()
-            self.env.detach(SimTimer)
+            if self.env.driven_by(self):  # a loop that stands still has been taken off already
+                self.env.detach(SimTimer)
             # Refusing from here on must not cost an open loop a check per call.
             refuse: Any = self._refuse_closed
             self.call_soon = self.call_at = self.call_later = refuse  # type: ignore[method-assign]

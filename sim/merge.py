@@ -63,6 +63,11 @@ class Transfer:
         for server, share in routes:
             server.submit(size_bytes * share, self._arrived)
 
+    @property
+    def then(self) -> Callable[[], None]:
+        """What is called when everything has moved."""
+        return self._done
+
     def _arrived(self) -> None:
         self._missing -= 1
         if self._missing:
@@ -144,6 +149,11 @@ class Merge:
         self.merged_bytes = 0.0
         self.rest_bytes = 0.0
         self._start(delta_bytes)
+
+    @property
+    def then(self) -> Callable[[Merge], None]:
+        """What is called when the VM has to stop."""
+        return self._ready
 
     def _start(self, size_bytes: float) -> None:
         self._started_s = self._env.now

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
-from ..drivers.records import DatastoreId, Disk, HostId, PowerState
+from ..drivers.records import DatastoreId, Disk, HostId, PowerState, Vm
+from .breakoff import drop_work_of
 from .fabric import Fabric, Routes
 from .merge import Transfer
 from .operation import occupy, vacate
@@ -32,6 +32,14 @@ def when_free(fabric: Fabric, state: VmState, act: Callable[[], None], what: str
     _log(fabric, state, "world.vm.deferred", what)
 
 
+def if_reachable(fabric: Fabric, state: VmState, act: Callable[[], None], what: str) -> None:
+    """Do it, unless the VM's host is lost: the vCenter refuses it then."""
+    if state.unreachable:
+        _log(fabric, state, "world.vm.refused", what)
+    else:
+        act()
+
+
 class Vmotion:
     """Moves a VM to another host: memory is copied while it runs, then it stops for the switch."""
 
@@ -43,7 +51,7 @@ class Vmotion:
     def start(self) -> None:
         """Begin; the VM is free."""
         fabric = self._fabric
-        occupy(fabric, self._state, "vmotion")
+        occupy(fabric, self._state, "vmotion", self)
         _log(fabric, self._state, "world.vm.migrating", self._host_id)
         # A VM that is off has no memory to copy, only its registration moves.
         copy_s = fabric.profile.vmotion if self._state.running else 0.0
@@ -54,9 +62,17 @@ class Vmotion:
 
     def _arrive(self) -> None:
         fabric, state = self._fabric, self._state
+        if self._host_id in fabric.lost_hosts:
+            _fail(fabric, state)
+            return
         state.vm = replace(state.vm, host_id=self._host_id)
         _log(fabric, state, "world.vm.migrated", self._host_id)
         vacate(fabric, state)
+
+    def break_off(self) -> None:
+        """The host is lost: the VM stays registered on it."""
+        drop_work_of(self._fabric, self)
+        _fail(self._fabric, self._state)
 
 
 class StorageVmotion:
@@ -94,9 +110,12 @@ class StorageVmotion:
     def start(self) -> None:
         """Begin; the VM is free."""
         fabric, state = self._fabric, self._state
-        occupy(fabric, state, "storage-vmotion")
+        occupy(fabric, state, "storage-vmotion", self)
         self._size = self._copy_size()
         _log(fabric, state, "world.vm.relocating", f"{self._target} {self._size:.0f}")
+        if fabric.plane is not None:
+            elsewhere = None if self._keys is None else fabric.delta_store.get(state.guest)
+            fabric.plane.relocation_begins(state.guest, self._moved(), elsewhere)
         rate = fabric.profile.storage_vmotion_rate
         Transfer(fabric.env, self._routes(), self._size, rate, self._switch)
 
@@ -127,10 +146,10 @@ class StorageVmotion:
     def _switch(self) -> None:
         stop(self._fabric, self._state, self._arrive)
 
-    def _arrive(self) -> None:
-        fabric, state = self._fabric, self._state
-        vm, guests = state.vm, fabric.guests
-        store = fabric.storage.datastores.get(self._target)
+    def _moved(self) -> Vm:
+        """The VM's record when it has arrived."""
+        vm = self._state.vm
+        store = self._fabric.storage.datastores.get(self._target)
         name = store.name if store else self._target
         moving = {disk.key for disk in self._moving()}
         disks = tuple(
@@ -140,17 +159,37 @@ class StorageVmotion:
             for disk in vm.disks
         )
         home = self._target if self._keys is None else vm.home_datastore_id
-        state.vm = replace(vm, disks=disks, home_datastore_id=home)
+        return replace(vm, disks=disks, home_datastore_id=home)
+
+    def _arrive(self) -> None:
+        fabric, state, guests = self._fabric, self._state, self._fabric.guests
+        moving = {disk.key for disk in self._moving()}
+        state.vm = vm = self._moved()
+        state.moves += 1
+        if fabric.plane is not None:
+            fabric.plane.relocated(state.guest)
         if self._keys is None:
             # The working directory moves with the home.
             fabric.delta_store.pop(state.guest, None)
         copied = fabric.storage.shares(
-            replace(vm, disks=tuple(d for d in disks if d.key in moving and d.raw_device is None))
+            replace(vm, disks=tuple(d for d in vm.disks if d.key in moving and not d.raw_device))
         )
         guests.wrote_to(copied, self._size, fabric.env.now)
         guests.place(state.guest, fabric.storage.shares(state.vm), fabric.env.now)
         _log(fabric, state, "world.vm.relocated", self._target)
         vacate(fabric, state)
+
+    def break_off(self) -> None:
+        """The host is lost: the VM stays where it lies, the copy is discarded."""
+        drop_work_of(self._fabric, self)
+        if self._fabric.plane is not None:
+            self._fabric.plane.relocation_broken(self._state.guest)
+        _fail(self._fabric, self._state)
+
+
+def _fail(fabric: Fabric, state: VmState) -> None:
+    _log(fabric, state, "world.vm.migration-failed", state.operation)
+    vacate(fabric, state)
 
 
 def stop(fabric: Fabric, state: VmState, then: Callable[[], None]) -> None:
@@ -159,12 +198,16 @@ def stop(fabric: Fabric, state: VmState, then: Callable[[], None]) -> None:
         then()
         return
     state.stunned = True
+    if fabric.plane is not None:
+        fabric.plane.stunned(state.guest)
     _log(fabric, state, "world.vm.stunned")
-    fabric.env.after(fabric.profile.vmotion_switchover, partial(_run_again, fabric, state, then))
+    fabric.env.after(fabric.profile.vmotion_switchover, _run_again, fabric, state, then)
 
 
 def _run_again(fabric: Fabric, state: VmState, then: Callable[[], None]) -> None:
     state.stunned = False
+    if fabric.plane is not None:
+        fabric.plane.unstunned(state.guest)
     _log(fabric, state, "world.vm.unstunned")
     then()
 
@@ -177,4 +220,7 @@ def power(fabric: Fabric, state: VmState, to: PowerState, *, clean: bool) -> Non
     state.running = to is PowerState.ON
     state.clean = clean
     fabric.guests.power(state.guest, on=to is PowerState.ON, now_s=fabric.env.now)
+    if fabric.plane is not None:
+        suspended = to is PowerState.SUSPENDED
+        fabric.plane.powered(state.guest, on=state.running, memory=suspended, clean=clean)
     _log(fabric, state, "world.vm.power", to if clean or to is not PowerState.OFF else "cut")

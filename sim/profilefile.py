@@ -30,6 +30,7 @@ _SHIPPED = Path(__file__).with_name("data")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a ZIP entry can have
 
 
+@lru_cache(maxsize=1)
 def shipped_profiles() -> tuple[str, ...]:
     """The names that :func:`load_profile` knows without a path."""
     return tuple(sorted(path.stem for path in _SHIPPED.glob("*.npz")))

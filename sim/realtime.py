@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from heapq import heappop
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -32,6 +33,7 @@ from .array import ModelArray
 from .array_profiles import ArrayProfile
 from .draws import Draws
 from .env import SimEnv, SimProcess
+from .kept_array import KeptArray, KeptSnapshots
 from .load import QuietUnits
 from .series import Series
 from .timers import Alarm
@@ -176,6 +178,9 @@ class ModelledArraySettings(Section):
         Which array of that file; default: the one with the identifier of the configuration.
     seed:
         Drives the model's jitter and faults.
+    state_file:
+        Where it keeps its snapshots, so that they outlive the process as those of a real array
+        do; default: nowhere.
     """
 
     profile: ArrayProfile = ArrayProfile()
@@ -183,6 +188,7 @@ class ModelledArraySettings(Section):
     estate: str | None = None
     array: str | None = None
     seed: Annotated[int, Field(ge=0)] = 1
+    state_file: Annotated[str, Field(min_length=1)] | None = None
 
     @field_validator("profile", mode="before")
     @classmethod
@@ -205,8 +211,8 @@ async def open_modelled_array(
     """A modelled array in real time, to stand in for one that has no driver (yet).
 
     This is a model: it takes the time that its profile says, keeps its snapshots in this process
-    only, and holds no data. No guest's writes reach it, so its snapshots take no space. A job in
-    which it takes part measures the hypervisor's side and rehearses the array's; what it
+    (or in a file) and holds no data. No guest's writes reach it, so its snapshots take no space. A
+    job in which it takes part measures the hypervisor's side and rehearses the array's; what it
     catalogues cannot be restored.
 
     Parameters
@@ -219,24 +225,21 @@ async def open_modelled_array(
     Raises
     ------
     InputError
-        The settings or the estate file cannot be used.
+        The settings, the estate file or the state file cannot be used.
     """
     chosen = validate(ModelledArraySettings, dict(settings), system_id)
     array, units = _array_and_units(system_id, chosen)
-    env = RealTimeEnv()
-    try:
-        yield ModelArray(
-            env,
-            array,
-            units,
-            chosen.profile,
-            Draws(chosen.seed),
-            EventLog(),
-            QuietUnits(),
-            Series(),
-        )
-    finally:
-        env.close()
+    with ExitStack() as stack:
+        kept = None
+        if chosen.state_file is not None:
+            kept = stack.enter_context(KeptSnapshots(Path(chosen.state_file), system_id))
+        env = RealTimeEnv()
+        stack.callback(env.close)
+        parts = (chosen.profile, Draws(chosen.seed), EventLog(), QuietUnits(), Series())
+        if kept is not None:
+            yield KeptArray(kept, env, array, units, *parts)
+        else:
+            yield ModelArray(env, array, units, *parts)
 
 
 def _array_and_units(

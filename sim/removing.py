@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from ..drivers.contracts import MergeResult, Window
-from ..drivers.errors import HappenedError
+from ..drivers.errors import DidNotHappenError, HappenedError
 from .draws import lognormal
 from .fabric import Fabric
+from .faults import Site
 from .merge import Merge, Transfer
 from .operation import Operation
 from .profiles import MergeAlgorithm
@@ -17,11 +18,14 @@ from .vmstate import Snapshot, VmState
 
 
 class MergeOperation(Operation[MergeResult]):
-    """Merges deltas one after the other. Uniforms: 1 stun, 2 consolidation needed.
+    """Merges deltas one after the other. Uniforms: 1 stun.
 
     The newest delta of a running VM is merged with the profile's algorithm, since the guest goes on
     writing. A delta below it, or one of a VM that is off, stands still and takes one pass.
     """
+
+    late = Site.LATE_REMOVE
+    lost_answer = Site.LOST_ANSWER_REMOVE
 
     __slots__ = (
         "_algorithm",
@@ -59,15 +63,32 @@ class MergeOperation(Operation[MergeResult]):
         self._stun_window: Window | None = None
 
     def _work(self) -> None:
-        fabric = self.fabric
-        if fabric.faulty and self._may_fail:
-            probability = fabric.faults.consolidation_probability
-            if self._strikes(2, probability, "consolidation-needed"):
-                self._targets[0].loose = True
+        sites = self.fabric.sites
+        if sites is not None:
+            if sites.strikes(Site.REMOVAL_REFUSED, self.vm_id):
+                reason = "a file of its chain is locked"
+                self._answer(DidNotHappenError(self.name, self.vm_id, reason))
+                return
+            if self._may_fail and sites.strikes(Site.CONSOLIDATION_NEEDED, self.vm_id):
+                self._lose_snapshot()
                 reason = "the snapshot is gone, its delta could not be merged"
                 self._answer(HappenedError(self.name, self.vm_id, reason, "consolidate the VM"))
                 return
         self._next()
+
+    def _broken(self, dropped: list[str]) -> None:
+        under_way = bool(dropped) and "_work" not in dropped
+        if self.fabric.plane is not None:
+            self.fabric.plane.merge_broken(self.state.guest)
+        if under_way and self._may_fail and self._happened():
+            self._lose_snapshot()
+
+    def _lose_snapshot(self) -> None:
+        """The snapshot is gone, its delta is not."""
+        state, target = self.state, self._targets[0]
+        target.loose = True
+        if self.fabric.plane is not None:
+            self.fabric.plane.snapshot_lost(state.guest, state.chain.index(target))
 
     def _next(self) -> None:
         fabric, state = self.fabric, self.state
@@ -81,6 +102,9 @@ class MergeOperation(Operation[MergeResult]):
             delta = fabric.guests.delta_bytes(guest, snapshot.since_s, until_s)
             algorithm = MergeAlgorithm.MIRROR
         self._delta += delta
+        if fabric.plane is not None:
+            mirrored = algorithm is MergeAlgorithm.MIRROR
+            fabric.plane.merge_begins(guest, chain.index(snapshot), mirrored=mirrored)
         Merge(
             fabric.env,
             fabric.routes(fabric.guests.shares[guest]),
@@ -94,6 +118,9 @@ class MergeOperation(Operation[MergeResult]):
         )
 
     def _grown(self, since_s: float, now_s: float) -> float:
+        """What a pass that is over now has left to the next one."""
+        if self.fabric.plane is not None:
+            self.fabric.plane.merge_passed(self.state.guest)
         return self.fabric.guests.delta_bytes(self.state.guest, since_s, now_s)
 
     def _stop(self, merge: Merge) -> None:
@@ -124,13 +151,15 @@ class MergeOperation(Operation[MergeResult]):
         # The merge knows this operation: a cycle left behind would have to be searched for.
         self._merge = None
         now_s = fabric.env.now
+        if fabric.plane is not None:
+            fabric.plane.merge_ends(state.guest)
         if state.stunned:
             self._unstun(now_s)
             self._stun_window = Window(self._stunned_s, now_s)
         moved = merge.merged_bytes + merge.rest_bytes
         self._merged += moved
         self._passes += merge.passes + (merge.rest_bytes > 0)
-        fabric.guests.wrote_to(fabric.guests.shares[state.guest], moved, now_s)
+        fabric.guests.merged(state.guest, moved, now_s)
         snapshot = self._targets.pop(0)
         state.chain.remove(snapshot)
         fabric.history.append((state.guest, snapshot.since_s, now_s, state.vm))

@@ -38,6 +38,13 @@ class Slots:
             self.peak = used
         proceed()
 
+    def withdraw(self, proceed: Callable[[], None]) -> bool:
+        """Step out of the line; False when ``proceed`` was not waiting in it."""
+        if proceed not in self._waiting:
+            return False
+        self._waiting.remove(proceed)
+        return True
+
     def leave(self) -> None:
         """Give a place back; the first in line gets it at once."""
         if self._waiting:

@@ -136,6 +136,11 @@ class TraceProfile:
     totals:
         Counts over the trace.
 
+    Attributes
+    ----------
+    granularities_bytes:
+        The tabulated unit sizes, rising.
+
     Raises
     ------
     StillframeError
@@ -159,6 +164,7 @@ class TraceProfile:
         self.duration_steps = tuple(duration_steps)
         self.step_bytes = step_bytes
         self.units = dict(units)
+        self.granularities_bytes = tuple(sorted(units))
         self._phases = len(step_bytes)
         self._check()
         self._steps_per_s = self._phases / period_s
@@ -198,11 +204,6 @@ class TraceProfile:
             refuse(f"the table at {unit} bytes depends on the phase over a whole period")
         if touches.sum(dtype=np.uint64) >= 2**31:
             refuse(f"the touches at {unit} bytes are more than 31 bits can count")
-
-    @property
-    def granularities_bytes(self) -> tuple[int, ...]:
-        """The tabulated unit sizes, rising."""
-        return tuple(sorted(self.units))
 
     @property
     def phases(self) -> int:

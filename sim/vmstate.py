@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from ..drivers.contracts import (
     FileLocation,
@@ -35,6 +36,13 @@ class Snapshot:
         self.loose = False
 
 
+class Task(Protocol):
+    """Whatever works on a VM."""
+
+    def break_off(self) -> None:
+        """End at once, as things stand: the VM's host is lost."""
+
+
 class VmState:
     """A VM, its chain (oldest first) and what is being done to it.
 
@@ -56,8 +64,14 @@ class VmState:
         Events of the world that wait for the operation to end.
     clean:
         A VM that is off was shut down by its guest, so that its file systems are whole.
+    moves:
+        How often it has arrived on another datastore.
     attempts:
         Operations so far; keys the draws.
+    task:
+        Who carries out the operation; None when it is free.
+    unreachable:
+        Its host is lost, and it has not been started elsewhere yet.
     """
 
     __slots__ = (
@@ -70,9 +84,12 @@ class VmState:
         "guest",
         "held_disks",
         "is_windows",
+        "moves",
         "operation",
         "running",
         "stunned",
+        "task",
+        "unreachable",
         "vm",
     )
 
@@ -92,7 +109,10 @@ class VmState:
         self.frozen = False
         self.stunned = False
         self.clean = True
+        self.moves = 0
         self.attempts = 0
+        self.task: Task | None = None
+        self.unreachable = False
         self._located: tuple[Vm, int, VmLocation] | None = None
 
     def deltas_by_store(self, delta_store: DatastoreId | None) -> list[tuple[DatastoreId, int]]:
@@ -145,7 +165,7 @@ class VmState:
         if located is not None and located[0] is vm and located[1] == 1 and not depth:
             # The only snapshot is gone, and with it the deltas; nothing else has changed.
             still = [file for file in located[2].files if file.role is not FileRole.DELTA]
-            location = VmLocation(tuple(still), located[2].raw_devices)
+            location = located[2]._replace(files=tuple(still))
         else:
             location = self._locate(vm, datastores, delta_store)
         self._located = (vm, depth, location) if depth else None
@@ -166,7 +186,7 @@ class VmState:
             store = datastores.get(home)
             path = f"[{store.name if store else home}] {vm.name}/{vm.name}.vmx"
             files.append(FileLocation(path, home, FileRole.CONFIG))
-        return VmLocation(tuple(files), tuple(raw))
+        return VmLocation(tuple(files), tuple(raw), self.moves)
 
     def _add_disk(
         self,

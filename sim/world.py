@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol, TypeVar
 
+from ..drivers.contracts import ConsistencyLevel, GroupSnapshotRef, SnapshotMethod
 from ..drivers.records import (
     Array,
     ArrayId,
@@ -15,16 +16,24 @@ from ..drivers.records import (
     Estate,
     Host,
     PowerState,
+    UnitId,
     VCenterId,
     Vm,
+    VmId,
 )
 from ..errors import InputError
 from ..orchestrator.events import EventLog
 from .array import ModelArray
 from .array_profiles import ArrayProfile
+from .block_guests import BlockGuests
+from .block_plane import BlockPlane
+from .block_verify import Verdict, verify
+from .block_workload import SteadyRules
 from .config import (
     DEFAULT_ARRAY,
+    HostLostEvent,
     PowerEvent,
+    SnapshotRemovedEvent,
     StorageVmotionEvent,
     VmotionEvent,
     WorldConfig,
@@ -33,11 +42,13 @@ from .config import (
 from .draws import Draws
 from .env import SimEnv
 from .fabric import Fabric, StorageMap
+from .faultsites import FaultSites
 from .growth import sample_open_deltas
 from .guest_rules import GuestRules
 from .guests import Guests
+from .hostloss import HostLoss
 from .hypervisor import ModelHypervisor
-from .migrate import StorageVmotion, Vmotion, power, when_free
+from .migrate import StorageVmotion, Vmotion, if_reachable, power, when_free
 from .series import Series
 from .vmstate import VmState
 
@@ -64,6 +75,10 @@ class World:
         The drivers, by vCenter and by array.
     series:
         Quantities over time.
+    faults:
+        The fault sites of this run: what has fired, and the switch that stops them.
+    plane:
+        Where every block is, in block fidelity; None in flow fidelity.
 
     Raises
     ------
@@ -76,22 +91,42 @@ class World:
     ) -> None:
         inventory = estate.inventory
         draws = Draws(seed)
+        self.faults = FaultSites(config.faults, draws, log, env)
         storage = StorageMap(estate)
         shares = [storage.shares(vm) for vm in inventory.vms]
-        guests = Guests(
-            inventory.vms, GuestRules(config.guests), shares, draws, config.hypervisor.delta_grain
-        )
+        delta_stores = _delta_stores(config, inventory.vms, inventory.datastores)
+        grain_bytes = config.hypervisor.delta_grain
+        guests: Guests
+        self.plane: BlockPlane | None = None
+        if config.fidelity == "block":
+            rules = SteadyRules(config.guests)
+            guests = blocks = BlockGuests(env, inventory.vms, rules, shares, draws, grain_bytes)
+            self.plane = blocks.plane = BlockPlane(
+                env,
+                inventory.vms,
+                guests,
+                rules,
+                storage,
+                _methods(config, estate),
+                delta_stores,
+                draws,
+                config.hypervisor.merge_rate,
+                config.block,
+            )
+        else:
+            guests = Guests(inventory.vms, GuestRules(config.guests), shares, draws, grain_bytes)
         self._estate = estate
         self._states = [VmState(vm, guest) for guest, vm in enumerate(inventory.vms)]
         self._fabric = Fabric(
             env,
             config.hypervisor,
-            config.faults,
+            self.faults,
             draws,
             log,
             storage,
             guests,
-            _delta_stores(config, inventory.vms, inventory.datastores),
+            delta_stores,
+            self.plane,
         )
         self.series = Series()
         _check_arrays(config, estate.arrays)
@@ -105,6 +140,8 @@ class World:
                 log,
                 guests,
                 self.series,
+                self.faults,
+                self.plane,
             )
             for array in estate.arrays
         }
@@ -146,12 +183,16 @@ class World:
     def _prepare(self, number: int, event: WorldEvent) -> Callable[[], None]:
         place = f"events[{number}]"
         fabric, inventory = self._fabric, self._estate.inventory
+        host: Host
+        if isinstance(event, HostLostEvent):
+            host = _find(place + ".host", event.host, inventory.hosts)
+            return HostLoss(fabric, self._states, inventory.hosts, host, event.restart_after).begin
         vm = _find(place + ".vm", event.vm, inventory.vms)
         state = self._states[inventory.vms.index(vm)]
         act: Callable[[], None]
         match event:
             case VmotionEvent():
-                host: Host = _find(place + ".host", event.host, inventory.hosts)
+                host = _find(place + ".host", event.host, inventory.hosts)
                 act = Vmotion(fabric, state, host.id).start
             case StorageVmotionEvent():
                 store = _find(place + ".datastore", event.datastore, inventory.datastores)
@@ -159,7 +200,10 @@ class World:
                 act = StorageVmotion(fabric, state, store.id, event.disks, event.copy_size).start
             case PowerEvent():
                 act = partial(power, fabric, state, PowerState(event.to), clean=not event.cut)
-        return partial(when_free, fabric, state, act, event.kind)
+            case SnapshotRemovedEvent():
+                act = partial(self.hypervisors[vm.vcenter_id].remove_newest, state)
+        reachable = partial(if_reachable, fabric, state, act, event.kind)
+        return partial(when_free, fabric, state, reachable, event.kind)
 
     # -- ground truth -----------------------------------------------------------------------
 
@@ -170,6 +214,55 @@ class World:
         flight, and snapshots that were there before us and are not any more.
         """
         return [sentence for state in self._states for sentence in _left(state)]
+
+    def verify(
+        self,
+        vm_id: VmId,
+        cuts: Sequence[GroupSnapshotRef],
+        level: ConsistencyLevel,
+        disk_levels: Sequence[tuple[int, ConsistencyLevel]] = (),
+    ) -> Verdict:
+        """Read a VM's image back from array snapshots and judge it; see :mod:`.block_verify`.
+
+        Parameters
+        ----------
+        vm_id:
+            The VM.
+        cuts:
+            The group snapshots that hold its units together.
+        level, disk_levels:
+            What is claimed of the whole, and of each disk by key.
+
+        Raises
+        ------
+        InputError
+            The world is in flow fidelity, where nothing can be read back, or has no such VM.
+        """
+        plane = self._readable()
+        guest = self._number(vm_id)
+        return verify(plane, guest, cuts, level, disk_levels)
+
+    def lost_writes(self) -> list[str]:
+        """Guests that do not read what they wrote, one sentence each; empty when all is well.
+
+        Raises
+        ------
+        InputError
+            The world is in flow fidelity.
+        """
+        return self._readable().lost_writes()
+
+    def _readable(self) -> BlockPlane:
+        if self.plane is None:
+            problem = "flow fidelity follows no single write, so there is nothing to read back"
+            raise InputError("world", "fidelity", problem, "set it to block")
+        return self.plane
+
+    def _number(self, vm_id: VmId) -> int:
+        for state in self._states:
+            if state.vm.id == vm_id:
+                return state.guest
+        raise InputError("world", "vm", f"the estate has no VM {vm_id!r}")
 
     def sample_deltas(self, step_s: float) -> None:
         """Append ``delta.open_bytes`` per datastore to the series, every ``step_s`` seconds.
@@ -195,6 +288,12 @@ def _left(state: VmState) -> Iterable[str]:
         yield f"{name} is still stopped"
     if state.operation:
         yield f"{name} is still busy with {state.operation}"
+
+
+def _methods(config: WorldConfig, estate: Estate) -> dict[UnitId, SnapshotMethod]:
+    """How old data is kept under each unit."""
+    by_array = {a.id: config.array_profile(a.id, a.name).method for a in estate.arrays}
+    return {unit.id: by_array[unit.array_id] for unit in estate.units}
 
 
 class _Named(Protocol):
