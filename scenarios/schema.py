@@ -25,7 +25,9 @@ from ..errors import InputError, StillframeError
 from ..orchestrator.spec import JobSpec, Section, StrategyName
 from ..quantity import Seconds
 from ..sim.config import (
+    HostLostEvent,
     PowerEvent,
+    SnapshotRemovedEvent,
     StorageVmotionEvent,
     VmotionEvent,
     WorldConfig,
@@ -97,11 +99,14 @@ Event = Annotated[
     Annotated[VmotionEvent, Tag("vmotion")]
     | Annotated[StorageVmotionEvent, Tag("storage-vmotion")]
     | Annotated[PowerEvent, Tag("power")]
+    | Annotated[SnapshotRemovedEvent, Tag("snapshot-removed")]
+    | Annotated[HostLostEvent, Tag("host-lost")]
     | Annotated[CancelJob, Tag("cancel_job")],
     Discriminator(
         _event_kind,
         custom_error_type="event_kind",
-        custom_error_message="write kind: vmotion, storage-vmotion or power, or cancel_job: true",
+        custom_error_message="write kind: vmotion, storage-vmotion, power, snapshot-removed or "
+        "host-lost, or cancel_job: true",
     ),
 ]
 

@@ -1,0 +1,1 @@
+"""Exploration: the same job under many seeds, faults and crashes, and what must hold in each."""
