@@ -88,6 +88,7 @@ def make_plan(topology: Topology, spec: JobSpec, strategy: Strategy | None = Non
     grouping = strategy if strategy is not None else STRATEGIES[spec.strategy]
     groups = tuple(grouping(topology, able, spec))
     _check_grouping(groups, able)
+    _check_units(groups, topology, spec)
     units = tuple(dict.fromkeys(unit for group in groups for unit in group.unit_ids))
     return Plan(
         strategy=_strategy_name(spec, strategy),
@@ -161,3 +162,23 @@ def _check_grouping(groups: Sequence[PlannedGroup], vms: Sequence[Vm]) -> None:
             f"the grouping strategy returned groups that do not fit the selection: {problem}",
             "a strategy must put each VM it is given into exactly one group",
         )
+
+
+def _check_units(groups: Sequence[PlannedGroup], topology: Topology, spec: JobSpec) -> None:
+    """A group that does not name every unit of its VMs would show a VM torn apart, or a dry run
+    that snapshots less than the job then does."""
+    for group in groups:
+        named = set(group.unit_ids)
+        for vm_id in group.vm_ids:
+            units = topology.units_of_vm(
+                vm_id,
+                physical_raw=spec.physical_raw_disks,
+                independent=spec.independent_disks,
+            )
+            missing = next((unit for unit in units if unit not in named), None)
+            if missing is not None:
+                raise StillframeError(
+                    f"the grouping strategy tears VM {vm_id} apart: it lies on unit {missing}, "
+                    f"which its group {group.group_id} does not name",
+                    "a group names every unit of each of its VMs, as topology.units_of_vm has them",
+                )

@@ -1,0 +1,1 @@
+"""Snapshots for a shared estate: what is ours, beside what Stillframe brings."""
