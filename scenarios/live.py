@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ..drivers.registry import driver_names
 from ..errors import InputError
+from ..orchestrator.retention import Retention
 from ..orchestrator.spec import JobSpec, Section, StrategyName
 from ..sim.config import WorldConfig
 from ..topology.yamlfile import load_yaml, validate
@@ -52,6 +53,11 @@ class LiveConfig(Section):
         path in a setting called ``estate`` or ``…_file`` is relative to the configuration.
     job:
         What to protect, and under which policies and limits; as in a scenario.
+    journal_file:
+        Where live jobs note what they are about to do, and keep their catalogue; relative to the
+        configuration. Default: ``NAME.journal`` beside it.
+    retention:
+        What pruning keeps of the catalogue.
     world:
         How the modelled twin of a rehearsal behaves; as in a scenario. A live run ignores it.
     """
@@ -62,6 +68,8 @@ class LiveConfig(Section):
     hypervisors: Annotated[dict[SystemId, SystemEntry], Field(min_length=1)]
     arrays: dict[SystemId, SystemEntry] = Field(default_factory=dict)
     job: JobSpec = JobSpec()
+    journal_file: Annotated[str, Field(min_length=1)] | None = None
+    retention: Retention = Retention()
     world: WorldConfig = WorldConfig()
 
     _path: Path = PrivateAttr(default=Path("live.yaml"))
@@ -75,6 +83,11 @@ class LiveConfig(Section):
     def label(self) -> str:
         """The title, or the name where there is none."""
         return self.title or self.name
+
+    @property
+    def journal(self) -> Path:
+        """The file with the journal of its live jobs."""
+        return self._path.parent / (self.journal_file or f"{self.name}.journal")
 
     def systems(self) -> Iterator[tuple[str, str, SystemEntry]]:
         """Section, identifier and entry of every system, hypervisors first."""

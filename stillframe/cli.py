@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-from . import __version__
+from . import __version__, cli_keep, cli_prove
 from .cli_common import EXIT_CODES_HELP, FrontDoor, emit_json, say, usage_error
+from .cli_options import (
+    ForceOption,
+    JsonOption,
+    LiveOption,
+    ScenarioArgument,
+    SeedOption,
+    StrategyOption,
+)
 
 app = typer.Typer(
     cls=FrontDoor,
@@ -18,47 +26,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+catalogue_app = typer.Typer(help="Which VMs can be restored, from which array snapshots.")
 calibrate_app = typer.Typer(help="Measure model inputs from recordings.")
 estate_app = typer.Typer(help="Look at an estate, or import one.")
 scenario_app = typer.Typer(help="The scenario format and the shipped scenarios.")
+app.add_typer(catalogue_app, name="catalog")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(estate_app, name="estate")
 app.add_typer(scenario_app, name="scenario")
-
-ScenarioArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="SCENARIO", help="A shipped scenario's name, or a .yaml file."),
-]
-LiveOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--live", metavar="CONFIG.yaml", help="Real systems, named in this file, not a scenario."
-    ),
-]
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise typer.BadParameter(f"{text!r} is not a whole number from 0 on")
-    return int(text)
-
-
-SeedOption = Annotated[
-    int | None,
-    typer.Option("--seed", metavar="N", parser=_seed, help="Use this seed, not the scenario's."),
-]
-StrategyOption = Annotated[
-    str | None,
-    typer.Option(
-        "--strategy",
-        metavar="NAME",
-        help="Group by all-at-once, per-component, chunks or per-datastore instead.",
-    ),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Write machine-readable JSON to stdout, and nothing else.")
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
 
 def _version(wanted: bool) -> None:
@@ -124,16 +99,25 @@ def run(
             help="With --live: first remove what the job with this result left behind.",
         ),
     ] = None,
+    recover: Annotated[
+        bool,
+        typer.Option(help="With --live: first recover jobs of this configuration that crashed."),
+    ] = True,
     as_json: JsonOption = False,
 ) -> int:
-    """Run a job in the modelled world or on live systems, measure it, and write a report."""
+    """Run a job in the modelled world or on live systems, measure it, and write a report.
+
+    A live job is journaled, and jobs before it that did not end in good order are recovered first.
+    """
     if live is not None:
         _no_scenario(scenario, seed)
         from .cli_live import run_live_command
 
-        return run_live_command(live, strategy, out, clear, as_json=as_json)
+        return run_live_command(live, strategy, out, clear, recover=recover, as_json=as_json)
     if clear is not None:
         raise usage_error("--clear has no meaning without --live: a model leaves nothing behind")
+    if not recover:
+        raise usage_error("--no-recover has no meaning without --live: a model is not journaled")
     from .cli_job import run_command
 
     return run_command(_scenario_given(scenario), seed, strategy, out, as_json=as_json)
@@ -209,6 +193,15 @@ def report(
     from .cli_job import report_command
 
     return report_command(folder, as_json=as_json)
+
+
+app.command("recover", epilog=cli_keep.RECOVER_EXIT_CODES)(cli_keep.recover)
+app.command("prune", epilog=cli_keep.PRUNE_EXIT_CODES)(cli_keep.prune)
+app.command("explore", epilog=cli_prove.EXIT_CODES)(cli_prove.explore)
+app.command("replay", epilog=cli_prove.EXIT_CODES)(cli_prove.replay)
+catalogue_app.command("list")(cli_keep.catalogue_list)
+catalogue_app.command("show")(cli_keep.catalogue_show)
+catalogue_app.command("verify", epilog=cli_keep.VERIFY_EXIT_CODES)(cli_keep.catalogue_verify)
 
 
 @calibrate_app.command("trace")

@@ -129,6 +129,12 @@ def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
+def notice(sentence: str) -> None:
+    """One line to stderr at once, beside whatever the command answers."""
+    sys.stderr.write(f"stillframe: {sentence}\n")
+    sys.stderr.flush()
+
+
 def console(*, markup: bool = False) -> Console:
     """A Rich console on stdout; a pipe gets wide plain text instead of folded tables.
 

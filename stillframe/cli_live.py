@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from .cli_common import (
     emit_json,
     may_hold_results,
     may_write,
+    notice,
     print_table,
     progress,
     say,
@@ -52,11 +52,13 @@ def run_live_command(
     out: Path | None,
     clear: Path | None,
     *,
+    recover: bool,
     as_json: bool,
 ) -> int:
     """Run the job on its systems, write the result folder, show the summary.
 
-    ``clear`` is the result of an earlier job, of which what is left is removed first.
+    ``clear`` is the result of an earlier job, of which what is left is removed first; with
+    ``recover``, so is what the journal knows of unfinished jobs.
     """
     from .live import new_job_id, run_live
     from .live_clear import earlier_job
@@ -71,7 +73,7 @@ def run_live_command(
         earlier = earlier_job(clear, config)
     try:
         with progress("Running") as show:
-            run = run_live(config, job_id, show, _notice, earlier)
+            run = run_live(config, job_id, show, notice, earlier, recover_first=recover)
     except NothingSelectedError:
         raise nothing_selected(config) from None
     _report(run, folder, _command(config_path, strategy), as_json=as_json)
@@ -79,11 +81,10 @@ def run_live_command(
         raise run.failure
     if run.interrupted:
         # Not by returning it: that would say that the command did not finish, and it did.
-        _notice("interrupted; the job was cancelled, the report says what it did")
+        notice("interrupted; the job was cancelled, the report says what it did")
         raise SystemExit(int(ExitCode.INTERRUPTED))
     code = EXIT_CODES[run.result.status]
-    cleared = run.cleared is None or run.cleared.complete
-    return code if cleared else max(code, ExitCode.PARTLY)
+    return code if run.clean_before else max(code, ExitCode.PARTLY)
 
 
 def _must_differ(out: Path, clear: Path) -> None:
@@ -93,16 +94,11 @@ def _must_differ(out: Path, clear: Path) -> None:
         raise InputError("--out", "", problem, "name another folder")
 
 
-def _notice(sentence: str) -> None:
-    sys.stderr.write(f"stillframe: {sentence}\n")
-    sys.stderr.flush()
-
-
 def _report(run: LiveRun, folder: Path, command: str, *, as_json: bool) -> None:
     data = run.run_data(command, f"{command} --clear {shlex.quote(str(folder))}")
     write_and_show(data, folder, as_json=as_json)
     for trouble in run.troubles:
-        _notice(" ".join(trouble.split()))
+        notice(" ".join(trouble.split()))
 
 
 def plan_live_command(config_path: Path, strategy: str | None, *, as_json: bool) -> int:

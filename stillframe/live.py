@@ -15,6 +15,7 @@ from typing import Any
 from .drivers.records import ArrayId
 from .errors import StillframeError
 from .live_clear import Cleared, Earlier
+from .live_recover import Recovered, RunJournal
 from .live_systems import (
     Systems,
     Tell,
@@ -24,9 +25,8 @@ from .live_systems import (
     survey,
     telling,
 )
-from .orchestrator.events import EventLog
+from .orchestrator.events import EventLog, Kind
 from .orchestrator.job import Job
-from .orchestrator.journal import MemoryJournal
 from .orchestrator.leftovers import clear_leftovers
 from .orchestrator.plan import Plan, make_plan
 from .orchestrator.result import JobResult, JobStatus
@@ -59,6 +59,8 @@ class LiveRun:
         A defect that ended the job early; it had released everything before.
     cleared:
         What was removed of an earlier job before this one, if that was asked for.
+    recovered:
+        Jobs of this configuration that had not ended in good order, and what became of them.
     """
 
     config: LiveConfig
@@ -73,6 +75,13 @@ class LiveRun:
     terminated: bool = False
     failure: Exception | None = None
     cleared: Cleared | None = None
+    recovered: list[Recovered] = field(default_factory=list)
+
+    @property
+    def clean_before(self) -> bool:
+        """Nothing of an earlier job was left when this one began, as far as that was asked for."""
+        cleared = self.cleared is None or self.cleared.complete
+        return cleared and all(one.complete for one in self.recovered)
 
     @property
     def interrupted(self) -> bool:
@@ -85,7 +94,8 @@ class LiveRun:
         ``command`` repeats the run; ``clearing_command`` also removes what this one left behind.
         """
         config = self.config
-        notes = self.notes + ([] if self.cleared is None else self.cleared.notes())
+        notes = self.notes + [note for one in self.recovered for note in one.notes()]
+        notes += [] if self.cleared is None else self.cleared.notes()
         meta: dict[str, Any] = {
             "name": config.name,
             "title": config.label,
@@ -97,6 +107,8 @@ class LiveRun:
                 "hypervisors": {key: one.driver for key, one in config.hypervisors.items()},
                 "arrays": {key: one.driver for key, one in config.arrays.items()},
                 "models": self.models,
+                "journal": str(config.journal),
+                "recovered": [one.document() for one in self.recovered],
                 "clearing_command": clearing_command,
                 "cleared": None if self.cleared is None else self.cleared.meta(),
             },
@@ -116,10 +128,13 @@ def run_live(
     tell: Tell,
     notice: Callable[[str], None] = lambda _sentence: None,
     earlier: Earlier | None = None,
+    *,
+    recover_first: bool = True,
 ) -> LiveRun:
-    """Run the configuration's job on its systems.
+    """Run the configuration's job on its systems, noted in its journal.
 
-    Without ``earlier``, snapshots of other jobs are never touched, left behind or not.
+    Snapshots of other jobs are never touched, left behind or not, except those of ``earlier`` and
+    of jobs of this configuration that the journal knows as unfinished.
 
     Ctrl-C (or SIGTERM) cancels the job, which then releases every VM; what it had protected by
     then is in the result. A second Ctrl-C changes nothing about that, a third gives up.
@@ -135,11 +150,18 @@ def run_live(
         of the earlier job, and each that is not.
     earlier:
         A job that has ended: what is left of it is removed before this job begins.
+    recover_first:
+        Recover what the journal has of unfinished jobs before this one begins.
 
     Raises
     ------
     InputError
-        A system's settings cannot be used, or a driver is not for this kind of system.
+        The journal or a system's settings cannot be used, or a driver is not for this kind of
+        system.
+    LeaseLostError
+        Another process has taken this job over; it was left as it was.
+    StillframeError
+        Another job of this configuration is at work; nothing has been touched.
     DriverError
         A system could not be reached, or its inventory not be read; nothing has been touched.
     NothingSelectedError
@@ -147,9 +169,10 @@ def run_live(
     KeyboardInterrupt
         Ctrl-C came before the job began, or came a third time.
     """
-    run = _Run(config, job_id, tell, notice, earlier)
+    journal = RunJournal(config, recover_first=recover_first)
+    run = _Run(config, job_id, tell, notice, journal, earlier)
     try:
-        with asyncio.Runner() as runner:
+        with contextlib.closing(journal), asyncio.Runner() as runner:
             runner.run(run.main())
     except asyncio.CancelledError:
         # Only a signal cancels main(), and it lets nothing of a job that has begun pass.
@@ -171,7 +194,9 @@ class _Run:
     job_id: str
     tell: Tell
     notice: Callable[[str], None]
+    journal: RunJournal
     earlier: Earlier | None = None
+    recovered: list[Recovered] = field(default_factory=list)
     cleared: Cleared | None = None
     job: Job | None = None
     interrupts: int = 0
@@ -187,10 +212,11 @@ class _Run:
     plan: Plan | None = None
 
     async def main(self) -> None:
-        """Open, survey, plan, clear if asked to, run, close."""
+        """Open, recover, survey, plan, clear if asked to, run, close."""
         self._end_on_signals()
         config = self.config
         async with telling(self.tell) as say, open_systems(config, say) as systems:
+            self.recovered = await self.journal.recover(systems, say, self.notice)
             self.topology = await survey(config, systems, say)
             self.plan = make_plan(self.topology, config.job)
             if self.earlier is not None:
@@ -207,7 +233,7 @@ class _Run:
                 systems.arrays,
                 random=random.Random(self.job_id),
                 log=EventLog(),
-                journal=MemoryJournal(),
+                journal=self.journal.begin(self.job_id),
                 progress=lambda done, total: say(f"{done} of {total} VMs", done / max(total, 1)),
             )
             say(f"0 of {sum(len(group.vm_ids) for group in self.plan.groups)} VMs", 0.0)
@@ -247,7 +273,7 @@ class _Run:
             self._stop(task)
             if self.interrupts == _PATIENCE:
                 loop.remove_signal_handler(signal.SIGINT)
-                self.notice("once more Ctrl-C gives up, and leaves snapshots behind")
+                self.notice("once more Ctrl-C gives up, and leaves snapshots behind for `recover`")
 
         def terminate() -> None:
             self.terminated = True
@@ -285,6 +311,10 @@ class _Run:
         assert self.job.result is not None  # noqa: S101
         assert self.topology is not None  # noqa: S101
         assert self.plan is not None  # noqa: S101
+        self.troubles += [
+            f"The journal could not be kept up to date: {row[4]}."
+            for row in self.job.result.events.of(Kind.JOURNAL_TROUBLE)
+        ]
         return LiveRun(
             config=self.config,
             job_id=self.job_id,
@@ -298,4 +328,5 @@ class _Run:
             terminated=self.terminated,
             failure=self.failure,
             cleared=self.cleared,
+            recovered=self.recovered,
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from .drivers.contracts import ArrayDriver, HypervisorDriver
+from .drivers.errors import DriverError
 from .drivers.records import ArrayId, DeviceIdentity, Inventory, VCenterId
 from .drivers.registry import driver_factory
 from .errors import InputError, StillframeError
@@ -111,18 +112,37 @@ async def _inventory(driver: HypervisorDriver, label: str, tell: Tell) -> Invent
 
 
 @asynccontextmanager
-async def open_systems(config: LiveConfig, tell: Tell) -> AsyncIterator[Systems]:
+async def open_systems(
+    config: LiveConfig,
+    tell: Tell,
+    missing: Callable[[str, DriverError], None] | None = None,
+    *,
+    only_arrays: bool = False,
+) -> AsyncIterator[Systems]:
     """Open every system of a configuration, one after the other; close them in reverse order.
+
+    Parameters
+    ----------
+    missing:
+        Hears of each system that cannot be reached, which is then left out; without it, that is
+        an error. When none can be reached it is one all the same.
+    only_arrays:
+        Leave the hypervisors alone.
 
     Raises
     ------
     InputError
         Settings cannot be used, or a driver stands in the wrong section.
+    DriverError
+        A system cannot be reached.
     """
     hypervisors: dict[VCenterId, HypervisorDriver] = {}
     arrays: dict[ArrayId, ArrayDriver] = {}
+    unreached: list[DriverError] = []
     async with AsyncExitStack() as stack:
         for section, system_id, entry in config.systems():
+            if only_arrays and section != "arrays":
+                continue
             tell(f"connecting to {system_id}", None)
             place = f"{section}.{system_id}"
             try:
@@ -130,6 +150,12 @@ async def open_systems(config: LiveConfig, tell: Tell) -> AsyncIterator[Systems]
                 driver = await stack.enter_async_context(factory)
             except InputError as error:
                 raise _blamed(error, config, place) from error
+            except DriverError as error:
+                if missing is None:
+                    raise
+                missing(system_id, error)
+                unreached.append(error)
+                continue
             if section == "hypervisors" and isinstance(driver, HypervisorDriver):
                 hypervisors[system_id] = driver
             elif section == "arrays" and isinstance(driver, ArrayDriver):
@@ -137,6 +163,8 @@ async def open_systems(config: LiveConfig, tell: Tell) -> AsyncIterator[Systems]
             else:
                 problem = f"driver {entry.driver!r} is not for {section}"
                 raise InputError(config.source, f"{place}.driver", problem)
+        if unreached and not hypervisors and not arrays:
+            raise unreached[0]
         yield Systems(hypervisors, arrays)
 
 

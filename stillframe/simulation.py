@@ -65,7 +65,9 @@ class Simulation:
             "description": self.scenario.description,
             "seed": self.seed,
             "command": command,
-            "assumptions": assumptions(self.scenario.world, self.topology.estate),
+            "assumptions": assumptions(
+                self.scenario.world, self.topology.estate, self.scenario.job.timeouts
+            ),
         }
         if not any(row[1] == Quantity.DELTA_OPEN_BYTES for row in self.world.series.rows):
             self.world.sample_deltas(max(self.result.makespan_s, 1.0) / DELTA_SAMPLES)

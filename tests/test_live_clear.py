@@ -33,10 +33,12 @@ def never(operation: str) -> list[Fault]:
 
 
 def stranded(world: World, **changes: Any) -> Path:
-    """The result of a run that could remove neither vm3's snapshot nor one on the array."""
+    """The result of a run that could not remove vm3's snapshot, and whose journal is lost."""
     world.faults.add("remove", "vc/vm3", *never("remove_snapshot"))
     invoke("run", "--live", config(job=JOB, **changes), "--out", "first", code=1)
     world.faults.planned.clear()
+    for journal in Path().glob("*.journal"):  # it would be recovered, without being asked
+        journal.unlink()
     job_id = read_folder(Path("first")).meta["job_id"]
     (tag,) = world.left
     assert tag.startswith(f"stillframe-{job_id}-")
@@ -126,9 +128,10 @@ def test_the_report_names_the_command_that_clears(world: World) -> None:
     run = read_folder(Path("my first"))
     assert len(run.meta["orphans"]) == 1
     command = "stillframe run --live live.yaml --clear 'my first'"
-    assert f"the next run removes it first if it is started with: {command}" in text
+    assert "the next run of this configuration recovers it from the journal" in text
+    assert f"should the journal be lost, this removes it first: {command}" in text
     page = (Path("my first") / "report.html").read_text(encoding="utf-8")
-    assert "The next run removes it first" in page
+    assert "The next run of this configuration recovers it" in page
     assert command in html.unescape(page)
     world.faults.planned.clear()
     invoke(*shlex.split(command)[1:])

@@ -54,6 +54,12 @@ def test_what_is_left_out_has_defaults(file: Path) -> None:
     assert [(section, key) for section, key, _ in config.systems()] == [("hypervisors", "vc-1")]
 
 
+def test_the_journal_lies_beside_the_configuration_unless_it_says_otherwise(file: Path) -> None:
+    assert load(file, MINIMAL).journal == file.parent / "tonight.journal"
+    assert load(file, MINIMAL | {"journal_file": "x/y.db"}).journal == file.parent / "x" / "y.db"
+    assert load(file, MINIMAL | {"journal_file": "/var/x.db"}).journal == Path("/var/x.db")
+
+
 def test_settings_reach_the_driver_as_written_and_paths_from_the_file(file: Path) -> None:
     config = load(
         file,
