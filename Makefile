@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SOURCES := stillframe drivers topology orchestrator sim scenarios reports tests benchmarks scripts
+SOURCES := stillframe drivers topology orchestrator sim scenarios reports explorer tests benchmarks scripts
 
 .PHONY: help demo test check bench pictures format clean
 
@@ -33,7 +33,7 @@ check: .venv/.dev  ## lint, format, types, import rules
 bench: .venv/.dev  ## benchmarks (compare them within one run only)
 	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
 
-evidence-%: .venv/.dev  ## measure a topic: determinism, scale, trace, vsphere
+evidence-%: .venv/.dev  ## measure a topic: ablation, crash, determinism, fidelity, journal, scale, throughput, trace, vsphere
 	@$(BIN)/python -m benchmarks.evidence_$*
 
 pictures: demo  ## renew the pictures that the documents show

@@ -37,13 +37,17 @@ def scenario_of(seed: int) -> Scenario:
             },
             "world": {
                 "faults": {
-                    "quiesce_fail_probability": 0.05,
-                    "quiesce_hang_probability": 0.01,
-                    "lost_answer_probability": 0.03,
-                    "slow_task_probability": 0.02,
+                    "sites": {
+                        "quiesce-fails": 0.05,
+                        "quiesce-hangs": 0.01,
+                        "late-create": 0.02,
+                        "late-remove": 0.02,
+                        "lost-answer-create": 0.03,
+                        "lost-answer-remove": 0.03,
+                        "hypervisor-busy": 0.05,
+                        "consolidation-needed": 0.03,
+                    },
                     "slow_task": 400.0,
-                    "busy_probability": 0.05,
-                    "consolidation_probability": 0.03,
                 }
             },
             "events": events,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fnmatch import translate
+from functools import lru_cache
 
 from ..drivers.records import Vm
 from ..topology.graph import Topology
@@ -62,6 +63,7 @@ def _combinations(rule: Rule, topology: Topology) -> list[Predicate]:
     return tests
 
 
+@lru_cache(maxsize=1024)
 def _glob(pattern: str) -> Callable[[str], bool]:
     compiled = re.compile(translate(pattern), re.IGNORECASE)
     return lambda text: compiled.match(text) is not None

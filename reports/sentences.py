@@ -186,7 +186,10 @@ def clearing(run: RunData) -> str:
     command = live.get("clearing_command") if isinstance(live, dict) else None
     if not run.meta["orphans"] or not command:
         return ""
-    return f"the next run removes it first if it is started with: {command}"
+    return (
+        "the next run of this configuration recovers it from the journal; should the journal be "
+        f"lost, this removes it first: {command}"
+    )
 
 
 def steps(run: RunData) -> list[Step]:

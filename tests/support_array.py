@@ -14,6 +14,8 @@ from stillframe.sim.array import ModelArray
 from stillframe.sim.array_profiles import ArrayProfile
 from stillframe.sim.draws import Draws
 from stillframe.sim.env import SimEnv
+from stillframe.sim.faults import Faults
+from stillframe.sim.faultsites import FaultSites
 from stillframe.sim.load import OverwriteModel, QuietUnits
 from stillframe.sim.loop import SimLoop
 from stillframe.sim.series import Series
@@ -51,6 +53,7 @@ class Lab:
         *,
         seed: int = 1,
         steady: bool = True,
+        faults: dict[str, Any] | None = None,
         **profile: object,
     ) -> None:
         self.env = SimEnv()
@@ -60,15 +63,18 @@ class Lab:
             StorageUnit(f"u{n}", "arr", f"lun {n}", UnitKind.LUN, 10**12, (device(n),))
             for n in range(4)
         ]
+        draws = Draws(seed)
+        self.faults = FaultSites(Faults.model_validate(faults or {}), draws, self.log, self.env)
         self.array = ModelArray(
             self.env,
             Array("arr", "array"),
             self.units,
             ArrayProfile.model_validate((STEADY if steady else {}) | profile),
-            Draws(seed),
+            draws,
             self.log,
             overwritten or QuietUnits(),
             self.series,
+            self.faults,
         )
 
     def run(self, main: Callable[[ModelArray], Awaitable[Any]]) -> Any:

@@ -73,7 +73,7 @@ def modelled(faults: Mapping[str, Any]) -> Arm:
 BREAKS = {
     "": ({}, []),
     "merge": (
-        {"consolidation_probability": 1},
+        {"sites": {"consolidation-needed": 1}},
         [
             {
                 "method": "RemoveSnapshot_Task",
@@ -84,7 +84,7 @@ BREAKS = {
         ],
     ),
     "freeze": (
-        {"quiesce_fail_probability": 1},
+        {"sites": {"quiesce-fails": 1}},
         [{"method": "CreateSnapshotEx_Task", "fault": "FilesystemQuiesceFault"}],
     ),
 }

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support_array import MB, FreshWrites, Lab, outcome, request
+from support_faults import sure
 
 from stillframe.drivers.contracts import GroupSnapshot, GroupSnapshotRef
 from stillframe.drivers.errors import BusyError, NotFoundError, UnknownOutcomeError
@@ -36,7 +37,7 @@ def test_a_caller_that_stops_waiting_stops_nothing() -> None:
 
 
 def test_a_lost_answer_leaves_the_operation_running() -> None:
-    lab = Lab(lost_answer_probability=1.0)
+    lab = Lab(faults=sure("lost-answer-group", "lost-answer-delete"))
 
     async def main(array: ModelArray) -> Any:
         made = await outcome(array.snapshot_group(request("t")))
@@ -55,7 +56,7 @@ def test_a_lost_answer_leaves_the_operation_running() -> None:
 
 
 def test_busy_faults_come_with_their_probability() -> None:
-    lab = Lab(busy_probability=0.3)
+    lab = Lab(faults={"sites": {"array-busy": 0.3}})
 
     async def main(array: ModelArray) -> Any:
         return [await outcome(array.snapshot_group(request(f"t{n}"))) for n in range(300)]
@@ -140,8 +141,16 @@ def test_any_history_keeps_list_log_and_pool_in_step_and_repeats_exactly(
             steady=False,
             pool_bytes=100 * MB,
             on_pool_full=PoolFullPolicy.INVALIDATE_SNAPSHOTS,
-            busy_probability=0.1,
-            lost_answer_probability=0.2,
+            faults={
+                "sites": {
+                    "array-busy": 0.1,
+                    "lost-answer-group": 0.2,
+                    "lost-answer-delete": 0.2,
+                    "partial-group": 0.1,
+                    "fence-timeout": 0.1,
+                    "delete-refused": 0.1,
+                }
+            },
         )
 
         async def one(array: ModelArray, what: str, tag: str, units: tuple[str, ...]) -> None:

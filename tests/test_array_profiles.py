@@ -40,7 +40,6 @@ def test_a_profile_is_a_start_that_fields_override() -> None:
         ({"color": 1}, "color"),
         ({"snapshot_extent": "0 B"}, "snapshot_extent"),
         ({"fence_base": "3 lightyears"}, "lightyears"),
-        ({"busy_probability": 1.5}, "busy_probability"),
     ],
 )
 def test_bad_profiles_are_refused(values: dict[str, Any], word: str) -> None:

@@ -45,7 +45,7 @@ def test_hosts_have_limits_of_their_own() -> None:
 
 
 def job(seed: int, order: str = "abcd") -> EventLog:
-    faults = {"quiesce_fail_probability": 0.2, "slow_task_probability": 0.3, "slow_task": 5}
+    faults = {"sites": {"quiesce-fails": 0.2, "late-create": 0.3}, "slow_task": 5}
     how = WorldConfig.model_validate({"faults": faults})
     b = Bench(estate(*(vm(n, disk(1, "ds1")) for n in "abcd")), how, seed)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from support_faults import sure
 from support_hypervisor import SILENT, bench, create
 from support_world import Bench, config, disk, estate, request, vm
 
@@ -135,7 +136,7 @@ def test_snapshots_from_before_are_listed_and_stay() -> None:
 
 
 def test_a_removal_can_leave_a_delta_that_consolidation_merges() -> None:
-    b = bench(faults={"consolidation_probability": 1})
+    b = bench(faults=sure("consolidation-needed"))
     ref = create(b).ref
     with pytest.raises(HappenedError):
         b.go(lambda: b.vc.remove_snapshot(ref))

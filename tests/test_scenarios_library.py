@@ -19,11 +19,14 @@ EXPECTED_STATUS = {
     "copy-on-write": JobStatus.PROTECTED,
     "demo": JobStatus.PROTECTED,
     "first-claim": JobStatus.PROTECTED,
+    "late-answers": JobStatus.PARTLY,
+    "lost-host": JobStatus.PARTLY,
     "moved-after-plan": JobStatus.PROTECTED,
     "one-disk-ties": JobStatus.PROTECTED,
     "pool-runs-full": JobStatus.PARTLY,
     "redirect-on-write": JobStatus.PROTECTED,
     "storage-vmotion": JobStatus.PROTECTED,
+    "ten-vms": JobStatus.PROTECTED,
     "whole-estate": JobStatus.PROTECTED,
 }
 

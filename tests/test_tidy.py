@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("stillframe", "drivers", "topology", "orchestrator", "sim", "scenarios", "reports")
+PACKAGES = (
+    "stillframe",
+    "drivers",
+    "topology",
+    "orchestrator",
+    "sim",
+    "scenarios",
+    "reports",
+    "explorer",
+)
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 NO_CLOCK = [path for path in MODULES if path.parent.name in ("orchestrator", "topology", "sim")]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..drivers.records import (
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import networkx
 
 _Record = TypeVar("_Record")
+_Placement = tuple[int | None, DatastoreId | DeviceIdentity, tuple[UnitId, ...]]
+"""The fields of a :class:`Placement`, for those who only pass by."""
 
 
 class Placement(NamedTuple):
@@ -97,9 +100,11 @@ class Topology:
         # VMs of one datastore share one tuple, which keeps 50,000 of them small.
         shared: dict[tuple[UnitId, ...], tuple[UnitId, ...]] = {}
         self._units_of_vm: dict[VmId, tuple[UnitId, ...]] = {}
+        # For other questions than the usual one: filled as they are asked.
+        self._other_units_of_vm: dict[tuple[VmId, bool, bool], tuple[UnitId, ...]] = {}
         holders: dict[UnitId, list[VmId]] = {unit_id: [] for unit_id in self._units}
         for vm in self.estate.inventory.vms:
-            units = _union(part.units for part in self._placements(vm, True, False))
+            units = self._union_of(vm, True, False)
             self._units_of_vm[vm.id] = shared.setdefault(units, units)
             for unit_id in self._everything(vm, units):
                 holders[unit_id].append(vm.id)
@@ -109,20 +114,23 @@ class Topology:
         units = (self._unit_of_device.get(device) for device in devices)
         return tuple(dict.fromkeys(unit_id for unit_id in units if unit_id is not None))
 
-    def _placements(self, vm: Vm, physical_raw: bool, independent: bool) -> Iterator[Placement]:
+    def _placements(self, vm: Vm, physical_raw: bool, independent: bool) -> Iterator[_Placement]:
         if vm.home_datastore_id is not None:
             place = vm.home_datastore_id
-            yield Placement(None, place, self._units_of_datastore[place])
+            yield None, place, self._units_of_datastore[place]
         for disk in vm.disks:
             if not _counts(disk, physical_raw, independent):
                 continue
             # The pointer file of a physical mapping holds no data of the guest.
             if disk.datastore_id is not None and not disk.raw_is_physical:
                 place = disk.datastore_id
-                yield Placement(disk.key, place, self._units_of_datastore[place])
+                yield disk.key, place, self._units_of_datastore[place]
             if disk.raw_device is not None:
                 device = disk.raw_device
-                yield Placement(disk.key, device, self._units_of_devices((device,)))
+                yield disk.key, device, self._units_of_devices((device,))
+
+    def _union_of(self, vm: Vm, physical_raw: bool, independent: bool) -> tuple[UnitId, ...]:
+        return _union(units for _, _, units in self._placements(vm, physical_raw, independent))
 
     def _everything(self, vm: Vm, known: tuple[UnitId, ...]) -> tuple[UnitId, ...]:
         """``known`` and the units of all that a VM snapshot leaves out, pointer files included."""
@@ -233,14 +241,20 @@ class Topology:
         """
         if physical_raw and not independent:
             return _find(self._units_of_vm, "VM", vm_id)
-        parts = self._placements(self.vm(vm_id), physical_raw, independent)
-        return _union(part.units for part in parts)
+        asked = (vm_id, physical_raw, independent)
+        units = self._other_units_of_vm.get(asked)
+        if units is None:
+            units = self._union_of(self.vm(vm_id), physical_raw, independent)
+            self._other_units_of_vm[asked] = units
+        return units
 
     def placements(
         self, vm_id: VmId, *, physical_raw: bool = True, independent: bool = False
     ) -> tuple[Placement, ...]:
         """What of a VM lies where; the union of its units is :meth:`units_of_vm`."""
-        return tuple(self._placements(self.vm(vm_id), physical_raw, independent))
+        return tuple(
+            starmap(Placement, self._placements(self.vm(vm_id), physical_raw, independent))
+        )
 
     def vms_of_unit(self, unit_id: UnitId) -> tuple[VmId, ...]:
         """Every VM with anything at all on the unit, in estate order (its blast radius).

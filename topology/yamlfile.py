@@ -231,7 +231,7 @@ class _Builder:
         return InputError(self._source, f"{path} ({where})" if path else where, problem)
 
 
-def validate(model: type[Model], data: Any, source: str) -> Model:
+def validate(model: type[Model], data: Any, source: str, *, units_required: bool = True) -> Model:
     """Data from a file as a model; bare numbers where a unit belongs are refused.
 
     Parameters
@@ -242,6 +242,8 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
         What :func:`load_yaml` returned.
     source:
         The file's name, for the error.
+    units_required:
+        False for data that a program wrote: a bare number is one of seconds or bytes there.
 
     Raises
     ------
@@ -249,7 +251,7 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
         The first thing that is wrong: field path, value, and how many more there are.
     """
     try:
-        return model.model_validate(data, context={"units_required": True})
+        return model.model_validate(data, context={"units_required": units_required})
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first = errors[0]
