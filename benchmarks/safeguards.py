@@ -392,20 +392,25 @@ REMOVALS = (
         ),
     ),
     Removal(
+        "moves are counted",
+        "a VM that moved away and back between the cut and the look is cut again",
+        (
+            Edit(
+                "orchestrator/group.py",
+                "        if now.moves == then.moves and places_of(now) == places_of(then):\n",
+                "        if places_of(now) == places_of(then):\n",
+            ),
+        ),
+    ),
+    Removal(
         "each disk is compared",
-        "a VM whose disks changed places between the cuts of its units is cut again",
+        "a VM whose disks changed places between its cuts is cut again (on top of the removal above)",  # noqa: E501
         (
             Edit(
                 "orchestrator/mapping.py",
                 "        (file.disk_key, file.datastore_id)\n",
                 "        (None, file.datastore_id)\n",
             ),
-        ),
-    ),
-    Removal(
-        "moves are counted",
-        "a VM that moved away and back between the cut and the look is cut again",
-        (
             Edit(
                 "orchestrator/group.py",
                 "        if now.moves == then.moves and places_of(now) == places_of(then):\n",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..drivers.records import PowerState, VmId
+from ..drivers.records import Datastore, DatastoreId, PowerState, VmId
 from ..sim.faults import ActiveSite, Faults, Site
 from .dice import Dice
 from .ground import Ground
@@ -94,7 +94,65 @@ def planned_events(
             kind_of_row = dice.pick(_CUES, "cue", n)
             values["on_event"] = f"{kind_of_row}#{dice.count(1, 3, 'nth cue', n)}"
         events.append(PlannedEvent.model_construct(**values))
+    if dice.chance(0.15, "there and back"):
+        events += _there_and_back(ground, dice, vms, stores)
+    if dice.chance(0.15, "between cuts"):
+        events += _between_cuts(ground, dice, vms)
     return tuple(events)
+
+
+def _between_cuts(ground: Ground, dice: Dice, vms: tuple[VmId, ...]) -> list[PlannedEvent]:
+    """A disk that joins another of its VM when one of their units is cut: it is in no image."""
+    spanning = [
+        vm_id
+        for vm_id in vms
+        if len({disk.datastore_id for disk in ground.vms[vm_id].disks if disk.datastore_id}) > 1
+    ]
+    if not spanning:
+        return []
+    vm = ground.vms[dice.pick(spanning, "spanning VM")]
+    disk = dice.pick([disk for disk in vm.disks if disk.datastore_id], "joining disk")
+    places = (one.datastore_id for one in vm.disks if one.datastore_id != disk.datastore_id)
+    target = next(place for place in places if place is not None)
+    cue = dice.pick(("world.array.fenced#1", "world.array.cut#1", "world.array.cut#2"), "at cut")
+    return [_quick_move(vm.id, disk.key, target, cue)]
+
+
+def _quick_move(vm_id: VmId, disk_key: int, target: DatastoreId, cue: str) -> PlannedEvent:
+    """A storage vMotion that takes no longer than its switch."""
+    return PlannedEvent.model_construct(
+        at_s=0.0,
+        vm=vm_id,
+        kind="storage-vmotion",
+        target=target,
+        disks=(disk_key,),
+        copy_bytes=0,
+        on_event=cue,
+    )
+
+
+def _there_and_back(
+    ground: Ground, dice: Dice, vms: tuple[VmId, ...], stores: Sequence[Datastore]
+) -> list[PlannedEvent]:
+    """A disk that leaves when a cut is asked for and is back soon after: no look sees it away."""
+    vm = ground.vms[dice.pick(vms, "traveller")]
+    lying = [disk for disk in vm.disks if disk.datastore_id is not None]
+    if not lying or vm.is_template:
+        return []
+    disk = dice.pick(lying, "travelling disk")
+    away = [
+        store.id
+        for store in stores
+        if store.vcenter_id == vm.vcenter_id and store.id != disk.datastore_id
+    ]
+    if not away:
+        return []
+    number = dice.count(1, 2, "which cut")
+    back = str(disk.datastore_id)
+    return [
+        _quick_move(vm.id, disk.key, dice.pick(away, "away"), f"array.snapshot.requested#{number}"),
+        _quick_move(vm.id, disk.key, back, f"world.array.cut#{number}"),
+    ]
 
 
 def hypervisor_numbers(dice: Dice) -> tuple[tuple[str, float | int | str | None], ...]:
@@ -109,6 +167,7 @@ def hypervisor_numbers(dice: Dice) -> tuple[tuple[str, float | int | str | None]
         "merge_rate": dice.size(1e6, 1e9, "merge rate"),
         "storage_vmotion_rate": dice.size(1e8, 1e11, "storage vMotion rate"),
         "vmotion": dice.size(0.5, 60.0, "vMotion"),
+        "vmotion_switchover": dice.size(0.01, 2.0, "switchover"),
         "busy_retry": dice.size(0.2, 10.0, "busy retry"),
         "without_tools": dice.pick(("refuse", "ignore"), "without tools"),
     }
@@ -126,6 +185,7 @@ def array_numbers(dice: Dice) -> tuple[tuple[str, float | int | str | None], ...
         "management_calls": dice.count(1, 2, "management calls"),
         "management_latency": dice.size(0.02, 3.0, "management latency"),
         "snapshot_base": dice.size(0.1, 20.0, "snapshot base"),
+        "snapshot_per_unit": dice.size(0.01, 5.0, "snapshot per unit"),
         "fence_base": dice.size(0.05, 8.0, "fence base"),
         "delete_latency": dice.size(0.1, 60.0, "delete latency"),
     }
