@@ -171,13 +171,13 @@ def explore(
 
 
 def _explore_chunk(chunk: _Chunk) -> Account:
-    with _few_collections():
+    with few_collections():
         return _explored(chunk)
 
 
 @contextmanager
-def _few_collections() -> Iterator[None]:
-    """Have the cyclic garbage collector look rarely: 7 % of the time of short runs."""
+def few_collections() -> Iterator[None]:
+    """Have the cyclic garbage collector look rarely: up to 10 % of the time of short runs."""
     thresholds = gc.get_threshold()
     gc.set_threshold(100_000, 20, 100)
     try:

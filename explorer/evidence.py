@@ -138,6 +138,10 @@ class Evidence:
     records: Sequence[JobRecord]
     unfinished: Sequence[str]
     trouble: Sequence[str]
+    _calls_of: dict[tuple[str, ...], list[Call]] = field(default_factory=dict, init=False)
+    _under: dict[tuple[int, DatastoreId | None], tuple[Vm, tuple[UnitId, ...]]] = field(
+        default_factory=dict, init=False
+    )
 
     @cached_property
     def states(self) -> dict[VmId, VmState]:
@@ -161,6 +165,14 @@ class Evidence:
             found.setdefault(row[1], []).append(row)
         return found
 
+    @cached_property
+    def by_subject(self) -> dict[str, list[Row]]:
+        """The rows about each VM, array or group, in order."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row[3], []).append(row)
+        return found
+
     def of(self, *kinds: str) -> list[Row]:
         """Rows of these kinds, in order of kind and then of time."""
         return [row for kind in kinds for row in self.by_kind.get(kind, ())]
@@ -179,7 +191,11 @@ class Evidence:
 
     def calls_of(self, *operations: str) -> list[Call]:
         """Calls of these operations, in order."""
-        return [call for call in self.calls if call.operation in operations]
+        found = self._calls_of.get(operations)
+        if found is None:
+            found = [call for call in self.calls if call.operation in operations]
+            self._calls_of[operations] = found
+        return found
 
     @cached_property
     def cut_of(self) -> dict[GroupSnapshotRef, Cut]:
@@ -206,11 +222,16 @@ class Evidence:
         Worked out from the estate's records alone: home, disks that the job keeps, raw devices,
         and the deltas of snapshots that were there before.
         """
+        # By identity, with the record kept, or another could come to have its address.
+        place = (id(lying.vm), lying.chain_store)
+        if place in self._under:
+            return self._under[place][1]
         stores = self._units_of_store
         units = dict.fromkeys(_units(lying.vm, self.spec, self._unit_of, stores))
         if lying.chain_store is not None:
             units.update(dict.fromkeys(stores.get(lying.chain_store, ())))
-        return tuple(units)
+        self._under[place] = lying.vm, tuple(units)
+        return self._under[place][1]
 
     @cached_property
     def _unit_of(self) -> dict[object, UnitId]:

@@ -6,6 +6,7 @@ no durable write has followed; of a journal that is settled intents, which then 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,6 +29,11 @@ from .calls import Caller
 from .options import JournalKind
 
 _FILE = "journal.db"
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of one's own is made in it
+"""Where Linux keeps files in memory. Nothing of a run has to outlive the machine, and on a disk
+making and removing files takes longer than the run."""
+_ROOM_BYTES = 64 << 20
+"""Less than this is left to others: a run's files are far smaller."""
 _TORN = b"\x00\x00\x00\x07\x00\x00\x00\x00torn"
 """What is left of a last frame that was being written: shorter than a frame, and no frame."""
 
@@ -167,6 +173,13 @@ class FencedStore:
         """Nothing: the run closes its store."""
 
 
+def _place() -> Path | None:
+    """The folder for files of runs; None for the system's own choice, which TMPDIR names."""
+    if os.environ.get("TMPDIR") or not os.access(_MEMORY, os.W_OK):
+        return None
+    return _MEMORY if shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES else None
+
+
 class Shelf:
     """Where a run's store lies, beyond the death of any process.
 
@@ -186,7 +199,7 @@ class Shelf:
         elif kind is JournalKind.SQLITE_MEMORY:
             self.store = self._open(":memory:")
         else:
-            self._folder = Path(tempfile.mkdtemp(prefix="stillframe-explore-"))
+            self._folder = Path(tempfile.mkdtemp(prefix="stillframe-explore-", dir=_place()))
             self.store = self._open(self._path)
 
     @property

@@ -33,6 +33,9 @@ from ..sim.world import World
 from .ground import Ground, ground_of
 from .options import PlannedEvent, RunOptions
 
+_MOST_WRITES_PER_S = 2.0
+"""In block fidelity. A run costs what its writes cost, and so many tell images apart: more runs
+find more than more writes."""
 _DEFAULT_ARRAYS = {DEFAULT_ARRAY: ArrayProfile()}
 _NAMED = {"on_pool_full": PoolFullPolicy, "without_tools": WithoutTools}
 
@@ -142,7 +145,9 @@ def _config(world: WorldConfig, estate: Estate, options: RunOptions) -> WorldCon
         arrays = profiles
     update["arrays"] = {name: profile for name, profile in arrays.items() if name in known}
     if options.fidelity == "block":
+        often = min(_MOST_WRITES_PER_S, world.block.most_writes_per_s)
         update["fidelity"] = "block"
+        update["block"] = world.block.model_copy(update={"most_writes_per_s": often})
     return world.model_copy(update=update)
 
 

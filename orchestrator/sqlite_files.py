@@ -2,9 +2,9 @@
 
 A file that is no store of ours, is newer than this program or is damaged must stay as it is, and
 SQLite changes a file that it opens for writing: it replays and removes the log of a process that
-died. So every opening begins with a look at a copy in memory, and only a store that passes is
-opened. SQLite itself makes the copy, because closing a file that this process has open in another
-connection would lose that connection its locks.
+died. So opening one that is there begins with a look at a copy in memory, and only a store that
+passes is opened. SQLite itself makes the copy, because closing a file that this process has open
+in another connection would lose that connection its locks.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def open_file(path: Path, synchronous: str, create: bool) -> Database:
     InputError
         It is missing and not to be made, or is nothing that this program can use; it is untouched.
     """
-    if create and not os.path.lexists(path):
-        _create(path, durable=synchronous != "OFF")
-    look(path).close()
+    made = create and not os.path.lexists(path) and _create(path, durable=synchronous != "OFF")
+    if not made:
+        look(path).close()
     if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
         raise InputError(
             str(path), "", "the file or its folder may not be written", "change the permissions"
@@ -183,7 +183,7 @@ def _copy(path: Path, copy: sqlite3.Connection) -> None:
                 other = Path(folder, "store")
                 shutil.copyfile(path, other)
                 shutil.copyfile(log, f"{other}-wal")
-                return _backup(other, "rw", copy)
+                return _backup(other, "rw", copy, durable=False)  # nobody reads it again
         try:
             _backup(path, "ro&immutable=1", copy)
         except sqlite3.Error:
@@ -201,8 +201,10 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns, logged
 
 
-def _backup(path: Path, mode: str, copy: sqlite3.Connection) -> None:
+def _backup(path: Path, mode: str, copy: sqlite3.Connection, *, durable: bool = True) -> None:
     with closing(_connect(path, mode, timeout_s=BUSY_S)) as source:
+        if not durable:
+            source.execute("PRAGMA synchronous = OFF")
         source.backup(copy)
 
 
@@ -249,8 +251,8 @@ def _damaged(path: Path, problem: str, cause: Exception | None = None) -> NoRetu
     raise InputError(str(path), "", f"is damaged: {' '.join(problem.split())}", _ASIDE) from cause
 
 
-def _create(path: Path, *, durable: bool) -> None:
-    """A new store, whole or not at all; an existing file of this name is left as it is."""
+def _create(path: Path, *, durable: bool) -> bool:
+    """A new store, whole or not at all; False for an existing file, which is left as it is."""
     stray = next((one for one in (f"{path}-wal", f"{path}-shm") if os.path.lexists(one)), None)
     if stray is not None:
         problem = f"is missing, but {stray} of a store of this name is there"
@@ -269,9 +271,10 @@ def _create(path: Path, *, durable: bool) -> None:
         if durable:
             _sync_folder(path.parent)
     except FileExistsError:  # another process was faster
-        return
+        return False
     except OSError as error:
         raise InputError(str(path), "", f"cannot be made: {error.strerror}") from error
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

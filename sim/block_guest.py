@@ -103,6 +103,8 @@ class BlockGuest:
         "_cached",
         "_durable",
         "_fences",
+        "_newest",
+        "_noted",
         "_releases",
         "_sink",
         "_spans",
@@ -131,6 +133,8 @@ class BlockGuest:
         self._sink = sink
         self._unit_of = unit_of
         self._durable = self._cached = 0
+        self._newest: dict[int, int] = {}
+        self._noted = (0, 0)
         self._fences: dict[UnitId, int] = {}
         self._spans = [_Span(now_s - cache_s if running else now_s, 0.0, running)]
         self._releases = [_Release(-math.inf, 0, held=False)]
@@ -255,10 +259,22 @@ class BlockGuest:
     def missing(self, live: dict[int, int], now_s: float) -> list[int]:
         """Stamps of writes that had reached the disks and are not what a reader finds there."""
         self.advance(now_s)
-        expected = self.expected(self._durable, self._cached)
+        expected = self._expected_now()
         if live == expected:
             return []
         return sorted(stamp for block, stamp in expected.items() if live.get(block, -1) < stamp)
+
+    def _expected_now(self) -> dict[int, int]:
+        """:meth:`expected` for what has reached the disks by now; goes on from the last time."""
+        durable, cached = self._noted
+        writes = self.script.durable
+        for blocks, stamps in (
+            (writes.blocks[durable : self._durable], writes.stamps[durable : self._durable]),
+            self._cached_between(cached, self._cached),
+        ):
+            self._newest.update(zip(blocks, stamps, strict=True))
+        self._noted = (self._durable, self._cached)
+        return self._newest
 
     def _cached_between(self, begin: int, end: int) -> tuple[list[int], list[int]]:
         """Blocks and stamps of cached writes, without those that were lost."""

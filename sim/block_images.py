@@ -290,6 +290,8 @@ class BlockFile:
 
     def live(self) -> Content:
         """What a reader of the file finds now."""
+        if len(self.images) == 1:
+            return self.images[0].live(self.number)
         found: Content = {}
         for images in self.images:
             found.update(images.live(self.number))

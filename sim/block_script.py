@@ -94,10 +94,12 @@ class WriteScript:
     """
 
     __slots__ = (
+        "_chances",
         "_counts",
         "_cumulative",
         "_draws",
         "_durable_below",
+        "_last",
         "_made",
         "_piece",
         "_rate",
@@ -134,7 +136,9 @@ class WriteScript:
                 at += count
         self._starts = np.array(starts, dtype=np.int64)
         self._counts = np.array(counts, dtype=np.float64)
+        self._last = np.array(counts, dtype=np.int64) - 1
         self._cumulative: NDArray[np.float64] = np.concatenate(([0.0], np.cumsum(chances)))
+        self._chances: NDArray[np.float64] = self._cumulative[1:] - self._cumulative[:-1]
 
     def reach(self, guest_s: float) -> None:
         """Make all writes up to a moment of the guest's clock."""
@@ -158,10 +162,8 @@ class WriteScript:
         where = uniforms[count:] * cumulative[-1]
         region = np.searchsorted(cumulative, where, side="right") - 1
         region = np.minimum(region, len(self._counts) - 1)
-        chance = cumulative[region + 1] - cumulative[region]
-        inside = (where - cumulative[region]) / chance * self._counts[region]
-        inside = np.minimum(inside.astype(np.int64), self._counts[region].astype(np.int64) - 1)
-        blocks = self._starts[region] + inside
+        inside = (where - cumulative[region]) / self._chances[region] * self._counts[region]
+        blocks = self._starts[region] + np.minimum(inside.astype(np.int64), self._last[region])
         mixed = blocks.astype(np.uint64) * np.uint64(_MIX)
         durable = mixed < self._durable_below
         stamps = np.arange(self._made, self._made + count)

@@ -56,6 +56,8 @@ def kill(loop: SimLoop) -> None:
     try:
         for task in sorted(pending, key=_number):
             _close(task.get_coro())
+            # It never ends, and until it is collected whoever asks for tasks looks at it too.
+            asyncio.tasks._unregister_task(task)
     finally:
         events._set_running_loop(outer)
 

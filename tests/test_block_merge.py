@@ -235,3 +235,27 @@ def test_the_data_plane_knows_whether_the_guest_stands_still(event: Any) -> None
 
     bench.go(main)
     assert len(seen) > 1
+
+
+def test_a_loss_is_looked_for_soon_after_the_last_event_however_late_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(seed: int) -> BlockBench:
+        bench = released(seed)
+        bench.env.run(until=bench.env.now + 1e5)
+        return bench
+
+    assert not late(0).world.lost_writes()
+    asked = late(0)
+    before_s = asked.plane.guests[0].seen_s
+    asked.world.lost_writes()
+    assert asked.plane.guests[0].seen_s == before_s + 60.0 < asked.env.now
+    end_merge = DiskChains.end_merge
+
+    def astray(chains: DiskChains) -> None:
+        before = [targets[:1] for targets in chains._targets]
+        end_merge(chains)
+        chains._targets = before
+
+    monkeypatch.setattr(DiskChains, "end_merge", astray)
+    assert late(0).world.lost_writes()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support_explorer import ten_vms
 
+from stillframe.explorer import journals
 from stillframe.explorer.course import Course
 from stillframe.explorer.draw import draw_options
 from stillframe.explorer.options import (
@@ -22,6 +23,7 @@ from stillframe.explorer.options import (
     RunOptions,
 )
 from stillframe.explorer.run import explore_one
+from stillframe.explorer.setting import setting_of
 from stillframe.orchestrator import arraycalls, group, vmcalls
 from stillframe.orchestrator.context import Context, VmWork
 from stillframe.orchestrator.spec import OnVmFailure, QuiescePolicy
@@ -261,9 +263,24 @@ def test_without_group_atomicity_an_entry_promises_too_much(
     assert {"I4", "I8"} <= broken()
 
 
-def test_the_course_leaves_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_course_leaves_no_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_memory: bool
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(journals, "_MEMORY", tmp_path if in_memory else tmp_path / "none")
     run = Course(ten_vms(), 1, RunOptions(journal=JournalKind.SQLITE_FILE), None)
     run.run()
+    assert len(list(tmp_path.iterdir())) == 1
     run.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("own", "most"), [(20.0, 2.0), (0.5, 0.5)])
+def test_guests_write_no_more_often_than_images_need(own: float, most: float) -> None:
+    scenario = ten_vms()
+    block = scenario.world.block.model_copy(update={"most_writes_per_s": own})
+    world = scenario.world.model_copy(update={"block": block})
+    setting = setting_of(scenario.model_copy(update={"world": world}), RunOptions(fidelity="block"))
+    assert setting.config.block.most_writes_per_s == most

@@ -179,3 +179,20 @@ def test_the_first_rule_that_matches_a_name_wins() -> None:
     assert rules.of("db-1")[0].scale_median == 4
     assert rules.of("Web-7")[1].rate_bytes_per_s == 10e6
     assert rules.of("other")[0] == GuestRule()
+
+
+@given(st.floats(0, 5000), st.floats(0, 5000))
+@settings(max_examples=20)
+def test_few_guests_on_a_unit_are_added_up_as_many_are(since_s: float, length_s: float) -> None:
+    names = [f"vm-{n}" for n in range(12)]
+    together = guests_of(*map(big, names), scale_sigma=1.0)
+    alone = [guests_of(big(name), scale_sigma=1.0) for name in names]
+    for guests in (together, alone[3]):
+        guests.power(0 if guests is alone[3] else 3, on=False, now_s=2500.0)
+    span = ("u", since_s, since_s + length_s)
+    assert together.overwritten_bytes(*span, GRAIN) == pytest.approx(
+        sum(one.overwritten_bytes(*span, GRAIN) for one in alone)
+    )
+    assert together.write_rate_bytes_per_s(*span) == pytest.approx(
+        sum(one.write_rate_bytes_per_s(*span) for one in alone)
+    )

@@ -141,9 +141,7 @@ def _openings(evidence: Evidence, entry: StoredEntry) -> list[_Opening]:
     frozen = False
     vms = evidence.estate.inventory.vms
     power: str = next(vm.power_state for vm in vms if vm.id == entry.vm_id)
-    for at_s, kind, _, subject, detail in evidence.rows:
-        if subject != entry.vm_id:
-            continue
+    for at_s, kind, _, _, detail in evidence.by_subject.get(entry.vm_id, ()):
         if kind == "world.vm.frozen":
             frozen = True
         elif kind == "world.vm.thawed":

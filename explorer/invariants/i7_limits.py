@@ -23,10 +23,13 @@ def check(evidence: Evidence) -> list[Violation]:
     elsewhere = _movers(evidence)
     limits = _limits(evidence)
     by_scope: dict[tuple[int, Scope], list[Call]] = {}
-    for call in evidence.calls:
-        if call.operation in (CREATE, REMOVE, CONSOLIDATE, SNAPSHOT):
-            for scope in _scopes(call, vms, elsewhere):
-                by_scope.setdefault((call.life, scope), []).append(call)
+    scopes_of: dict[tuple[str, str], tuple[Scope, ...]] = {}
+    for call in evidence.calls_of(CREATE, REMOVE, CONSOLIDATE, SNAPSHOT):
+        asked = (call.operation, call.subject)
+        if asked not in scopes_of:
+            scopes_of[asked] = tuple(_scopes(call, vms, elsewhere))
+        for scope in scopes_of[asked]:
+            by_scope.setdefault((call.life, scope), []).append(call)
     changes: list[tuple[float, int, int, Scope]] = []
     for (life, scope), calls in by_scope.items():
         limit = _limit(limits, scope)
@@ -44,7 +47,7 @@ def check(evidence: Evidence) -> list[Violation]:
 def _groups(evidence: Evidence) -> list[Violation]:
     """Groups of one job that ran at once, by its own events."""
     limit = evidence.spec.limits.groups
-    if limit is None:
+    if limit is None or len(evidence.of(Kind.GROUP_STARTED)) <= limit:
         return []
     running = 0
     for at_s, kind, _, subject, _ in evidence.rows:
