@@ -38,7 +38,8 @@ with SIGKILL at random moments, and `stillframe recover` is run; the array is a 
 keeps its snapshots in a file. See [recovery](recovery.md).""",
     "throughput": """A run is everything from drawn options to judged invariants, of all ten VMs of
 `ten-vms` with faults, deaths and recoveries; CPU time of one process. The same seeds run in every
-arm.""",
+arm. A WAL file lies as in exploration: in memory where the machine has such a folder, and not
+synchronised, because a process that is killed loses nothing by that.""",
     "journal": """A job of 1,000 VMs with its journal in memory and in a file that is synchronised
 before every create. In the modelled world nothing else takes wall time, so the file's share is at
 its largest there, and the job's own virtual makespan stands beside it; against the endpoint,

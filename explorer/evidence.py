@@ -233,6 +233,14 @@ class Evidence:
         self._under[place] = lying.vm, tuple(units)
         return self._under[place][1]
 
+    def units_of_pointers(self, lying: Lying) -> list[UnitId]:
+        """Units that hold a pointer file of a physical mapping: no data, and yet a file of the VM.
+
+        The VM does not start without it, so cutting them is not needless.
+        """
+        stores = (disk.datastore_id for disk in lying.vm.disks if disk.raw_is_physical)
+        return [unit for store in stores for unit in self._units_of_store.get(store or "", ())]
+
     @cached_property
     def _unit_of(self) -> dict[object, UnitId]:
         return {device: unit.id for unit in self.estate.units for device in unit.devices}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support_explorer import PLAIN, PRUNED, broken, doctored, evidence, with_rows
 
 from stillframe.drivers.contracts import ConsistencyLevel, GroupSnapshotRef, VmSnapshotRef
+from stillframe.drivers.records import DiskMode
 from stillframe.explorer.calls import Call
 from stillframe.explorer.evidence import Evidence
 from stillframe.explorer.invariants import (
@@ -157,6 +160,27 @@ def test_i4_a_unit_that_held_no_selected_vm() -> None:
     assert violation.subject == "array-a/lun-1"
 
 
+def test_i4_the_pointer_file_of_a_physical_mapping_is_a_file_of_its_vm() -> None:
+    found = evidence(
+        RunOptions(independent_disks=False, excluded=tuple(f"vc-1/{one}" for one in ON_LUN))
+    )
+    cut = found.cuts[0]
+    lying = next(one for one in cut.vms if one.vm.id in found.selected)
+    pointer = replace(
+        lying.vm.disks[0],
+        key=2009,
+        datastore_id="vc-1/ds-lun",
+        mode=DiskMode.INDEPENDENT_PERSISTENT,
+        raw_is_physical=True,
+    )
+    mapped = lying._replace(vm=replace(lying.vm, disks=(*lying.vm.disks, pointer)))
+    wider = cut._replace(
+        unit_ids=("array-a/lun-1", "array-b/vol-1"),
+        vms=tuple(mapped if one is lying else one for one in cut.vms),
+    )
+    assert not broken(i4_targeted, doctored(found, cuts=[wider]))
+
+
 ON_LUN = ("web-1", "web-2", "web-3", "db-1", "ci-1")
 
 
@@ -276,6 +300,22 @@ def test_i8_an_entry_whose_snapshot_is_gone() -> None:
     gone = GroupSnapshotRef("array-a", "array-a/group-snapshot-88", "stillframe-e1-88")
     entries = [found.entries[0]._replace(cuts=(gone,)), *found.entries[1:]]
     assert len(broken(i8_catalogue, doctored(found, entries=entries))) >= 1
+
+
+@pytest.mark.parametrize("late_s", [-0.001, 0.001])
+def test_i8_a_snapshot_given_up_after_the_catalogue_was_written_is_nobodys_fault(
+    late_s: float,
+) -> None:
+    found = evidence()
+    entry = found.entries[0]
+    (ref, *_) = entry.cuts
+    written_s = max(row[0] for row in found.of("catalogue.added") if ref.tag in row[4].split())
+    given_up = (written_s + late_s, "world.array.invalidated", "", ref.array_id, ref.tag)
+    held = [one for one in found.held if one.snapshot.ref != ref]
+    lost = with_rows(found, given_up)
+    lost.__dict__["held"] = held
+    told = broken(i8_catalogue, lost)
+    assert bool(told) is (late_s < 0.0)
 
 
 def test_i8_an_entry_that_claims_more_than_was_reported() -> None:

@@ -41,10 +41,12 @@ def _needless(evidence: Evidence, cut: Cut) -> list[Violation]:
     for lying in cut.vms:
         if lying.vm.id in evidence.selected:
             needed.update(evidence.units_under(lying))
+            needed.update(evidence.units_of_pointers(lying))
     extra = [unit for unit in cut.unit_ids if unit not in needed]
     if extra:
         for lying in _since_opened(evidence, cut):
             needed.update(evidence.units_under(lying))
+            needed.update(evidence.units_of_pointers(lying))
         extra = [unit for unit in extra if unit not in needed]
     return [
         Violation(ID, f"{unit} was cut and held no selected VM", unit, cut.at_s) for unit in extra

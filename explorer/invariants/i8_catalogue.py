@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...drivers.contracts import ConsistencyLevel, GroupSnapshot, VmSnapshot
+from ...orchestrator.events import Kind
 from ...orchestrator.journal import StoredEntry
 from ..calls import CREATE, LIST_ARRAY, REMOVE, SNAPSHOT, Call
 from ..evidence import Evidence, PruneStory
@@ -61,10 +62,12 @@ def _given_up_since(evidence: Evidence, array_id: str, tag: str) -> bool:
 
 
 def _looked_s(evidence: Evidence, array_id: str, tag: str) -> float:
-    """When anybody last looked whether the array holds the snapshots of this tag's job.
+    """When anybody last looked whether the array holds what entries of this tag's job name.
 
-    A recovery looks when it begins, a job when it ends.
+    A recovery looks when it begins. A job does when it writes its catalogue; what it asks the array
+    afterwards, in its sweep, is about creates whose outcome is open.
     """
+    written = [row[0] for row in evidence.of(Kind.CATALOGUED) if tag in row[4].split()]
     asked = (tag, tag.rpartition("-")[0] + "-")
     looks = [
         call
@@ -75,7 +78,9 @@ def _looked_s(evidence: Evidence, array_id: str, tag: str) -> float:
         return 0.0
     life = looks[-1].life
     times = [call.begun_s for call in looks if call.life == life]
-    return times[-1] if any(story.life == life for story in evidence.jobs) else times[0]
+    if any(story.life == life for story in evidence.jobs):
+        return written[-1] if written else times[-1]
+    return times[0]
 
 
 def _overstated(evidence: Evidence, entry: StoredEntry) -> str:
