@@ -10,6 +10,7 @@ from support_kill import (
     CREATE,
     ENVIRONMENT,
     SLOW_CREATES,
+    VMS,
     LiveProcess,
     assert_nothing_is_left,
     config,
@@ -29,7 +30,9 @@ pytestmark = pytest.mark.timeout(120)
 def test_a_process_that_only_stood_still_is_fenced(vsim: Vsim, config: Path) -> None:
     vsim.rules(SLOW_CREATES)
     with LiveProcess(config) as running:
-        assert running.wait_for_calls(vsim, CREATE, 1), running.output
+        # All have been sent: a call that is still in the process when it stops is sent when it
+        # goes on, and no journal can hold it back (docs/recovery.md, known limits).
+        assert running.wait_for_calls(vsim, CREATE, VMS), running.output
         running.signal(signal.SIGSTOP)
         code, answer, _ = recover(config)
         assert (code, answer["complete"]) == (1, False), "it is alive, as far as one can tell"
