@@ -9,7 +9,7 @@ from support_explorer import PLAIN, PRUNED, broken, doctored, evidence, with_row
 
 from stillframe.drivers.contracts import ConsistencyLevel, GroupSnapshotRef, VmSnapshotRef
 from stillframe.drivers.records import DiskMode
-from stillframe.explorer.calls import Call
+from stillframe.explorer.calls import LIST_ARRAY, Call
 from stillframe.explorer.evidence import Evidence
 from stillframe.explorer.invariants import (
     INVARIANTS,
@@ -303,16 +303,20 @@ def test_i8_an_entry_whose_snapshot_is_gone() -> None:
 
 
 @pytest.mark.parametrize("late_s", [-0.001, 0.001])
-def test_i8_a_snapshot_given_up_after_the_catalogue_was_written_is_nobodys_fault(
-    late_s: float,
-) -> None:
+def test_i8_a_snapshot_given_up_after_the_job_looked_is_nobodys_fault(late_s: float) -> None:
+    """The look is the one that the catalogue was written from, not a later one of the sweep."""
     found = evidence()
     entry = found.entries[0]
     (ref, *_) = entry.cuts
     written_s = max(row[0] for row in found.of("catalogue.added") if ref.tag in row[4].split())
-    given_up = (written_s + late_s, "world.array.invalidated", "", ref.array_id, ref.tag)
+    looks = [one for one in found.calls_of(LIST_ARRAY) if one.subject == ref.array_id]
+    looked_s = max(one.begun_s for one in looks if one.begun_s <= written_s)
+    given_up = (looked_s + late_s, "world.array.invalidated", "", ref.array_id, ref.tag)
     held = [one for one in found.held if one.snapshot.ref != ref]
-    lost = with_rows(found, given_up)
+    last = looks[-1]
+    later = Call(last.life, last.operation, last.subject, last.asked, written_s + 5.0)
+    later.answer = []
+    lost = doctored(with_rows(found, given_up), calls=[*found.calls, later])
     lost.__dict__["held"] = held
     told = broken(i8_catalogue, lost)
     assert bool(told) is (late_s < 0.0)

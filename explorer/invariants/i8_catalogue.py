@@ -64,8 +64,8 @@ def _given_up_since(evidence: Evidence, array_id: str, tag: str) -> bool:
 def _looked_s(evidence: Evidence, array_id: str, tag: str) -> float:
     """When anybody last looked whether the array holds what entries of this tag's job name.
 
-    A recovery looks when it begins. A job does when it writes its catalogue; what it asks the array
-    afterwards, in its sweep, is about creates whose outcome is open.
+    A recovery looks when it begins. A job does just before it writes its catalogue; what it asks
+    the array afterwards, in its sweep, is about creates whose outcome is open.
     """
     written = [row[0] for row in evidence.of(Kind.CATALOGUED) if tag in row[4].split()]
     asked = (tag, tag.rpartition("-")[0] + "-")
@@ -79,7 +79,8 @@ def _looked_s(evidence: Evidence, array_id: str, tag: str) -> float:
     life = looks[-1].life
     times = [call.begun_s for call in looks if call.life == life]
     if any(story.life == life for story in evidence.jobs):
-        return written[-1] if written else times[-1]
+        until_s = written[-1] if written else times[-1]
+        return max((at_s for at_s in times if at_s <= until_s), default=until_s)
     return times[0]
 
 
