@@ -98,7 +98,9 @@ def ablation(table: list[dict[str, Any]]) -> list[str]:
 
 def row(figure: dict[str, Any]) -> str:
     """One line of a table."""
-    value = "–" if figure["value"] is None else f"{figure['value']:,.4g} {figure['unit']}".strip()
+    value = figure["value"]
+    number = "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    value = f"{number} {figure['unit'] if value is not None else ''}".strip()
     met = {True: "yes", False: "**no**", None: ""}[figure["met"]]
     return f"| {figure['name']} | {value} | {figure['aim'] or ''} | {met} |"
 
