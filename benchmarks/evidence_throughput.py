@@ -16,11 +16,11 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from stillframe.explorer.campaign import few_collections
 from stillframe.explorer.draw import draw_options
 from stillframe.explorer.options import JournalKind, RunOptions
 from stillframe.explorer.run import explore_one
 from stillframe.scenarios.schema import load_scenario
+from stillframe.sim.collecting import few_collections
 from stillframe.sim.loop import SimLoop
 
 from .evidence import Figure, write_evidence

@@ -6,17 +6,16 @@ the seeds are spread; only the order in which progress is heard differs.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..scenarios.schema import Scenario, load_scenario
+from ..sim.collecting import few_collections
 from ..sim.draws import Draws
 from .draw import Fidelity
 from .report import RunReport, Violation
@@ -173,17 +172,6 @@ def explore(
 def _explore_chunk(chunk: _Chunk) -> Account:
     with few_collections():
         return _explored(chunk)
-
-
-@contextmanager
-def few_collections() -> Iterator[None]:
-    """Have the cyclic garbage collector look rarely: up to 10 % of the time of short runs."""
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
 
 
 def _explored(chunk: _Chunk) -> Account:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +19,7 @@ from .placements import placement_rows
 from .reports.rundata import RunData, from_result
 from .scenarios.schema import Scenario
 from .sim.assumptions import assumptions
+from .sim.collecting import few_collections
 from .sim.env import SimEnv
 from .sim.loop import SimLoop
 from .sim.series import Quantity
@@ -111,27 +109,9 @@ def simulate(
     world.schedule(scenario.world_events)
     run = _Run(scenario, chosen, built, world, log, strategy, progress)
     loop = SimLoop(env)
-    with few_collections(), asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with few_collections(freeze=True), asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(run.main())
     return run.simulation(loop)
-
-
-@contextmanager
-def few_collections() -> Iterator[None]:
-    """Have the cyclic garbage collector look rarely, and not at what exists already.
-
-    A run allocates much and leaves few cycles; with the default thresholds a fifth of a large
-    run's time goes to searching for them.
-    """
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
 
 
 def job_id_of(scenario: str, seed: int) -> str:

@@ -20,6 +20,7 @@ from ..drivers.records import (
     Inventory,
     StorageUnit,
 )
+from .counts import counts_of
 from .devices import UNKNOWN_ARRAY, Facts, device_sizes, group_devices, is_local
 from .graph import Topology
 from .obstacles import protectability
@@ -75,7 +76,7 @@ def estate_from_inventory(
     report.add(severity, VMS, "", sentence, protectable)
     sentence = "how much guests write is not known; whoever models them chooses a profile"
     report.add(Severity.ASSUMED, VMS, "", sentence)
-    return PulledEstate(estate, report.findings(), _statistics(estate, protectable))
+    return PulledEstate(estate, report.findings(), counts_of(estate, protectable))
 
 
 def _raw_sizes(inventory: Inventory) -> dict[DeviceIdentity, int]:
@@ -168,19 +169,3 @@ def _report_vms(inventory: Inventory, report: Report) -> None:
         if disk.mode is not DiskMode.PERSISTENT and not disk.raw_is_physical
     ]
     about(independent, "independent disk", "no VM snapshot holds it still")
-
-
-def _statistics(estate: Estate, protectable: int) -> dict[str, int]:
-    inventory = estate.inventory
-    return {
-        "vms": len(inventory.vms),
-        "templates": sum(vm.is_template for vm in inventory.vms),
-        "disks": sum(len(vm.disks) for vm in inventory.vms),
-        "hosts": len(inventory.hosts),
-        "clusters": len(inventory.clusters),
-        "vcenters": len(inventory.vcenters),
-        "datastores": len(inventory.datastores),
-        "arrays": len(estate.arrays),
-        "units": len(estate.units),
-        "protectable_vms": protectable,
-    }

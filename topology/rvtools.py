@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..drivers.records import Estate, Inventory
 from ..errors import InputError
+from .counts import counts_of
 from .graph import Topology
 from .obstacles import protectability
 from .rvtools_columns import TITLES
@@ -127,25 +128,13 @@ def _report_vms(tables: Mapping[str, Table], tally: Tally, report: Report) -> No
 
 
 def _statistics(tables: Mapping[str, Table], estate: Estate) -> dict[str, int]:
-    inventory = estate.inventory
     topology = Topology(estate)
     obstacles = protectability(topology, topology.vm_ids)
-    counts = {
-        "vms": len(inventory.vms),
-        "templates": sum(vm.is_template for vm in inventory.vms),
-        "disks": sum(len(vm.disks) for vm in inventory.vms),
-        "hosts": len(inventory.hosts),
-        "clusters": len(inventory.clusters),
-        "vcenters": len(inventory.vcenters),
-        "datastores": len(inventory.datastores),
-        "arrays": len(estate.arrays),
-        "units": len(estate.units),
-        "protectable_vms": sum(
-            not any(obstacle.blocks for obstacle in found) for found in obstacles.values()
-        ),
-    }
+    protectable = sum(
+        not any(obstacle.blocks for obstacle in found) for found in obstacles.values()
+    )
     rows = {f"rows {tab}": len(tables[tab].rows) for tab in TITLES if tab in tables}
-    return {**counts, **rows}
+    return {**counts_of(estate, protectable), **rows}
 
 
 def _report_whole(statistics: Mapping[str, int], report: Report) -> None:
