@@ -269,6 +269,9 @@ class ArrayCapabilities:
         How old data is kept.
     atomic_groups:
         A group call cuts all its units at one point in time.
+    holds_writes:
+        It does so by holding the writes of the datastores on the units, not by itself: they stand
+        still for the length of the fence, and writes that reach a unit in another way are not held.
     units_per_group:
         Most units in one group call; None when there is no limit.
     snapshots_per_unit:
@@ -278,11 +281,12 @@ class ArrayCapabilities:
     reads_back:
         The driver also has ``read_back``.
     clones:
-        The driver also has ``clone``.
+        The driver also has ``clone`` and ``discard``.
     """
 
     method: SnapshotMethod = SnapshotMethod.UNKNOWN
     atomic_groups: bool = False
+    holds_writes: bool = False
     units_per_group: int | None = None
     snapshots_per_unit: int | None = None
     group_operations: int = 1
@@ -335,5 +339,13 @@ class ReadableArrayDriver(ArrayDriver, Protocol):
         ...
 
     async def clone(self, ref: GroupSnapshotRef, unit_id: UnitId, name: str) -> StorageUnit:
-        """A writable copy of a unit as the snapshot holds it; writes do not reach the parent."""
+        """A writable copy of a unit as the snapshot holds it; writes do not reach the parent.
+
+        Its ``devices`` say where a host finds it. While it exists, deleting the snapshot may raise
+        BusyError.
+        """
+        ...
+
+    async def discard(self, unit_id: UnitId) -> None:
+        """Delete a copy that ``clone`` made; raises NotFoundError when there is none."""
         ...

@@ -56,10 +56,12 @@ class DeviceKind(StrEnum):
     UUID = "uuid"
     SERIAL = "serial"
     NFS = "nfs"
+    FILE = "file"
+    """A file or socket on the host that stands for a unit, such as one under a loop device."""
     LOCAL = "mpx"
 
 
-_PREFIXED = re.compile(r"^(naa|eui|t10|uuid|serial|mpx)\.(.+)$", re.IGNORECASE)
+_PREFIXED = re.compile(r"^(naa|eui|t10|uuid|serial|file|mpx)\.(.+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,7 +77,7 @@ class DeviceIdentity:
 
     @classmethod
     def parse(cls, text: str) -> DeviceIdentity:
-        """Read ``naa.6000…``, ``eui.…``, ``t10.…``, ``serial.…`` or ``server:/export/path``.
+        """Read ``naa.6000…``, ``eui.…``, ``t10.…``, ``serial.…``, ``file./path`` or ``host:/path``.
 
         Raises
         ------
@@ -93,7 +95,7 @@ class DeviceIdentity:
             return cls(DeviceKind.NFS, f"{server.lower()}:/{path.strip('/')}")
         raise StillframeError(
             f"device identity {text!r} has no known form",
-            "write naa.…, eui.…, t10.…, serial.… or server:/export",
+            "write naa.…, eui.…, t10.…, serial.…, file./path or server:/export",
         )
 
     def __str__(self) -> str:
