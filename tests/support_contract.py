@@ -1,19 +1,25 @@
 """The arms on which the contract of hypervisor drivers is tested, each with the same VMs.
 
 *modelled* is the simulated vCenter on the simulated clock; *vSphere endpoint* is the vSphere
-driver over SOAP and TLS against a vCenter simulator (docs/vsphere-endpoint.md).
+driver over SOAP and TLS against a vCenter simulator (docs/vsphere-endpoint.md); *QEMU* is the QEMU
+driver on QEMUs with real disks and made-up guest agents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support_lab import needs_lab
+from support_qemu import FakeHost, fake_host
 from support_vsim import FOREIGN, PASSWORD, Vsim, lun
 from support_vsphere import TEST_PASSWORD_ENV, drive
 from support_world import INDEPENDENT, NAA, Bench, config, disk, estate, vm
 
+from stillframe.drivers import qemu_remove
 from stillframe.drivers.contracts import (
     ConsistencyLevel,
     HypervisorDriver,
@@ -23,8 +29,36 @@ from stillframe.drivers.contracts import (
 from stillframe.drivers.records import Inventory, PowerState, Vm
 
 Check = Callable[[HypervisorDriver], Awaitable[Any]]
-Arm = Callable[[Check], Any]
-"""Runs a check with a fresh driver."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs a check with a fresh driver.
+
+    Attributes
+    ----------
+    lacks:
+        The VMs of GUESTS that cannot exist there, and why.
+    """
+
+    run: Callable[[Check], Any]
+    lacks: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, check: Check) -> Any:
+        """The check's own answer."""
+        return self.run(check)
+
+    @property
+    def guests(self) -> list[str]:
+        """The names of the VMs, in alphabetical order."""
+        return sorted({guest["name"] for guest in GUESTS} - self.lacks.keys())
+
+    def needs(self, guest: str) -> None:
+        """Skip the test, with the declared reason, where there cannot be such a VM."""
+        if guest in self.lacks:
+            pytest.skip(self.lacks[guest])
+
+
 LEVELS = {ConsistencyLevel.APPLICATION, ConsistencyLevel.FILESYSTEM}
 MODELLED = {"without_tools": "refuse"}
 GUESTS: list[dict[str, Any]] = [
@@ -67,11 +101,37 @@ def modelled(faults: Mapping[str, Any]) -> Arm:
     bench = Bench(what, config(MODELLED, faults=dict(faults)))
     assert bench.vc is not None
     driver = bench.vc
-    return lambda check: bench.go(lambda: check(driver))
+    return Arm(lambda check: bench.go(lambda: check(driver)))
 
 
-BREAKS = {
-    "": ({}, []),
+QEMU_LACKS = {"raw": "QEMU has no raw device mappings: a disk on a device is an ordinary disk"}
+
+
+def on_qemu(host: FakeHost, how: str, patch: pytest.MonkeyPatch) -> Arm:
+    """QEMUs with the disks of GUESTS; what goes wrong is the agent, or deleting a merged file."""
+    manner = BREAKS[how][2]
+    host.add("plain", "ds1", manner=manner)
+    host.add("other", "ds2", manner=manner)
+    host.add("wide", "ds1", "ds2")
+    host.add("kept", "ds1", overlay=FOREIGN)
+    host.add("toolless", "ds1", manner="silent")
+    host.add("off", "ds1", on=False)
+    host.add("independent", "ds1", ("ds2", True))
+    if how == "merge":
+        fails_once = [OSError("input/output error")]
+        really_delete = qemu_remove.delete
+
+        def delete(path: Path) -> None:
+            if fails_once and path.exists():
+                raise fails_once.pop()
+            really_delete(path)
+
+        patch.setattr(qemu_remove, "delete", delete)
+    return Arm(host.run, QEMU_LACKS)
+
+
+BREAKS: dict[str, tuple[dict[str, Any], list[dict[str, Any]], str]] = {
+    "": ({}, [], ""),
     "merge": (
         {"sites": {"consolidation-needed": 1}},
         [
@@ -82,21 +142,29 @@ BREAKS = {
                 "leaveDeltas": True,
             }
         ],
+        "",
     ),
     "freeze": (
         {"sites": {"quiesce-fails": 1}},
         [{"method": "CreateSnapshotEx_Task", "fault": "FilesystemQuiesceFault"}],
+        "refuse",
     ),
 }
-"""How each arm is made to fail: faults of the model, rules of the endpoint."""
+"""How each arm is made to fail: faults of the model, rules of the endpoint, manner of an agent."""
 Bend = Callable[[str], Arm]
 
 
-@pytest.fixture(params=["modelled", "vSphere endpoint"])
+@pytest.fixture(
+    params=["modelled", "vSphere endpoint", pytest.param("QEMU", marks=needs_lab("qemu"))]
+)
 def bend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bend]:
     """An arm in which what the key of BREAKS says goes wrong."""
     if request.param == "modelled":
         yield lambda how: modelled(BREAKS[how][0])
+        return
+    if request.param == "QEMU":
+        with fake_host() as host:
+            yield lambda how: on_qemu(host, how, monkeypatch)
         return
     monkeypatch.setenv(TEST_PASSWORD_ENV, PASSWORD)
     inventory = {
@@ -112,7 +180,7 @@ def bend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
         def arm(how: str) -> Arm:
             vsim.rules(BREAKS[how][1])
-            return lambda check: drive(vsim, check)
+            return Arm(lambda check: drive(vsim, check))
 
         yield arm
 
