@@ -247,7 +247,12 @@ def notes_on(config: LiveConfig, systems: Systems) -> list[str]:
         said.append(f"Hypervisor {vcenter_id}, driver {driver}: {text}.")
     for array_id, array in systems.arrays.items():
         driver = config.arrays[array_id].driver
-        text = f"Array {array_id}, driver {driver}: {array.capabilities.method.value}."
+        able = array.capabilities
+        text = f"Array {array_id}, driver {driver}: {able.method.value}."
+        if able.holds_writes:
+            text += " Holds the writes of the datastores on a group's units while it snapshots it."
+        if not able.atomic_groups:
+            text += " A group of its units has no common point in time."
         if isinstance(array, ModelArray):
             text += (
                 " It is a model in real time: it holds no data, nothing can be restored from it."
