@@ -2,9 +2,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SOURCES := stillframe drivers topology orchestrator sim scenarios reports explorer tests benchmarks scripts
+SOURCES := stillframe drivers topology orchestrator sim scenarios reports explorer lab tests benchmarks scripts
 
-.PHONY: help demo test check bench pictures format clean
+.PHONY: help demo lab-packages test check bench pictures format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -14,14 +14,17 @@ help:  ## show this list
 	@touch $@
 
 .venv/.dev: pyproject.toml scripts/setup-venv.sh scripts/install-system.sh
-	@scripts/setup-venv.sh dev,vsphere
+	@scripts/setup-venv.sh dev,vsphere,qemu
 	@scripts/install-system.sh $(BIN)/python
 	@touch .venv/.run $@
 
 demo: .venv/.run  ## run the demo scenario and say where its report is
 	@$(BIN)/stillframe run demo --out out/demo
 
-test: .venv/.dev  ## run all tests
+lab-packages:
+	@scripts/install-lab.sh
+
+test: .venv/.dev lab-packages  ## run all tests
 	@scripts/build-vsim.sh >/dev/null || [ "$$CI" != true ]
 	@$(BIN)/python -m pytest --benchmark-disable
 
@@ -33,8 +36,10 @@ check: .venv/.dev  ## lint, format, types, import rules
 bench: .venv/.dev  ## benchmarks (compare them within one run only)
 	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
 
-evidence-%: .venv/.dev  ## measure a topic: ablation, crash, determinism, fidelity, journal, scale, throughput, trace, vsphere
+evidence-%: .venv/.dev  ## measure a topic: ablation, crash, determinism, fidelity, journal, lab, scale, throughput, trace, validation, vsphere
 	@$(BIN)/python -m benchmarks.evidence_$*
+
+evidence-lab evidence-validation: lab-packages
 
 pictures: demo  ## renew the pictures that the documents show
 	@for name in windows topology quiesce-ecdf; do cp out/demo/figures/$$name.png docs/images/demo-$$name.png; done

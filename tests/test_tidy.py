@@ -20,6 +20,7 @@ PACKAGES = (
     "scenarios",
     "reports",
     "explorer",
+    "lab",
 )
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 NO_CLOCK = [path for path in MODULES if path.parent.name in ("orchestrator", "topology", "sim")]
