@@ -19,7 +19,7 @@ from .context import Context, VmWork
 from .crew import in_turn
 from .events import Kind
 from .lease import Tenure
-from .mapping import Needs, levels_of, places_of
+from .mapping import Needs, image_files, levels_of, places_of
 from .result import ArrayCall, CatalogueEntry, GroupOutcome, VmStatus
 from .spec import OnVmFailure
 from .vmcalls import give_tag, list_patiently, open_vm, release_vm, tagged, tidy_vm
@@ -116,6 +116,9 @@ class GroupRun:
         outcome.unit_ids = needs.unit_ids
         outcome.datastore_ids = needs.datastore_ids
         outcome.excluded_disks = needs.excluded
+        outcome.image_files = (
+            () if work.snapshot is None else image_files(work.snapshot.location, needs)
+        )
         if needs.problem:
             outcome.reason = needs.problem
             context.emit(Kind.VM_UNMAPPED, outcome.group_id, outcome.vm_id, needs.problem)

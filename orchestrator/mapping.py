@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..drivers.contracts import ConsistencyLevel, FileRole, RawDevice, VmLocation
+from ..drivers.contracts import ConsistencyLevel, FileLocation, FileRole, RawDevice, VmLocation
 from ..drivers.records import DatastoreId, UnitId
 from ..topology.graph import Topology
 from .spec import JobSpec
@@ -168,6 +168,17 @@ class Mapper:
 def _note(keys: list[int], key: int | None) -> None:
     if key is not None and key not in keys:
         keys.append(key)
+
+
+_OF_DISKS = (FileRole.BASE, FileRole.LIVE)
+
+
+def image_files(location: VmLocation, needs: Needs) -> tuple[FileLocation, ...]:
+    """The files of the disks that are in the cut, deltas left out; raw devices have none."""
+    others = {*needs.excluded, *(raw.disk_key for raw in location.raw_devices)}
+    return tuple(
+        [file for file in location.files if file.role in _OF_DISKS and file.disk_key not in others]
+    )
 
 
 def places_of(location: VmLocation) -> tuple[frozenset[tuple[int | None, DatastoreId]], Raws]:

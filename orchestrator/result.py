@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from ..drivers.contracts import ConsistencyLevel, GroupSnapshotRef, Window
+from ..drivers.contracts import ConsistencyLevel, FileLocation, GroupSnapshotRef, Window
 from ..drivers.records import ArrayId, DatastoreId, UnitId, VmId
 from .events import EventLog
 
@@ -66,6 +66,8 @@ class VmOutcome:
     """Per disk key the level that the array's snapshot holds."""
     excluded_disks: tuple[int, ...] = ()
     """Keys of disks that are in no snapshot (independent disks, unless asked for)."""
+    image_files: tuple[FileLocation, ...] = ()
+    """The files of its image, as the metadata of its snapshot named them: what a restore reads."""
     left_behind: bool = False
     """Our snapshot or its delta could not be removed: an orphan that the job reports."""
 

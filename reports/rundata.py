@@ -17,12 +17,20 @@ from typing import Any
 import polars as pl
 
 from ..drivers.contracts import Window
-from ..orchestrator.result import ArrayCall, CatalogueEntry, GroupOutcome, JobResult, VmOutcome
+from ..orchestrator.result import (
+    ArrayCall,
+    CatalogueEntry,
+    GroupOutcome,
+    JobResult,
+    VmOutcome,
+    VmStatus,
+)
 from .tables import (
     CALLS,
     CATALOGUE,
     EVENTS,
     GROUPS,
+    IMAGES,
     PLACEMENTS,
     SCHEMAS,
     SERIES,
@@ -63,6 +71,7 @@ class RunData:
     series: pl.DataFrame
     placements: pl.DataFrame
     catalogue: pl.DataFrame
+    images: pl.DataFrame
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """The frames by name, in the order of :data:`SCHEMAS`."""
@@ -117,6 +126,7 @@ def from_result(
         series=table(series, SERIES),
         placements=table(placements, PLACEMENTS),
         catalogue=_catalogue(result.catalogue),
+        images=_images(result.vms),
     )
 
 
@@ -275,3 +285,13 @@ def _catalogue(entries: list[CatalogueEntry]) -> pl.DataFrame:
         for entry in entries
     ]
     return table(rows, CATALOGUE)
+
+
+def _images(vms: list[VmOutcome]) -> pl.DataFrame:
+    rows = [
+        (vm.vm_id, file.disk_key, file.path, file.datastore_id, file.role.value)
+        for vm in vms
+        if vm.status is VmStatus.PROTECTED
+        for file in vm.image_files
+    ]
+    return table(rows, IMAGES)

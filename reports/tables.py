@@ -108,6 +108,13 @@ CATALOGUE = pl.Schema(
     }
 )
 
+IMAGES = pl.Schema(
+    {"vm_id": TEXT, "disk_key": COUNT, "path": TEXT, "datastore_id": TEXT, "role": TEXT}
+)
+"""One row per file of each image that can be restored, as the metadata of the VM's snapshot named
+it; the files of one disk from its base up. ``role`` is ``base`` (stood still while the VM snapshot
+was open) or ``live`` (as of the array's cut)."""
+
 SCHEMAS: dict[str, pl.Schema] = {
     "vms": VMS,
     "calls": CALLS,
@@ -116,6 +123,7 @@ SCHEMAS: dict[str, pl.Schema] = {
     "series": SERIES,
     "placements": PLACEMENTS,
     "catalogue": CATALOGUE,
+    "images": IMAGES,
 }
 
 Rows = pl.DataFrame | Iterable[Sequence[Any]]
