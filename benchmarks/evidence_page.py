@@ -48,6 +48,13 @@ record.""",
     "fidelity": """Random small scenarios, run in flow and in block fidelity. The tolerance is in
 standard deviations of the block model's own sampling, because a process of single writes scatters
 around the mean that the flow model knows. See [fidelity](fidelity.md).""",
+    "lab": """Real QEMU guests on the units of each open array, on this machine: whole jobs, then
+every image in the unit snapshots read through a clone and judged by what is in it; the negative
+controls that have to fail; and QEMU, array daemon or the job's own process killed in mid-operation,
+then recovered. See [the lab](lab.md) and [verification](verification.md).""",
+    "validation": """The model is fitted to live runs of some numbers of guests and write loads, and
+predicts the others, of the same session. Errors are those of the predicted p50 and p95 against the
+measured ones. Table and method: [validation](validation.md).""",
 }
 HEAD = """# Evidence
 

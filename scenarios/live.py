@@ -19,6 +19,7 @@ from ..orchestrator.retention import Retention
 from ..orchestrator.spec import JobSpec, Section, StrategyName
 from ..sim.config import WorldConfig
 from ..topology.yamlfile import load_yaml, validate
+from .profile_file import with_profile_file
 from .schema import NAME, EstateSource, Scenario, scenario_with_path
 
 SystemId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -136,7 +137,7 @@ def load_live(path: Path | str) -> LiveConfig:
     path = Path(path)
     data = load_yaml(path)
     _refuse_secrets(data, str(path))
-    config = validate(LiveConfig, data, str(path))
+    config = validate(LiveConfig, with_profile_file(data, path), str(path))
     config._path = path
     known = driver_names()
     for section, system_id, entry in config.systems():

@@ -37,6 +37,7 @@ from ..topology.estate import estate_from_data, load_estate
 from ..topology.estate_schema import EstateFile
 from ..topology.yamlfile import load_yaml, validate
 from .generate import GeneratedEstate
+from .profile_file import with_profile_file
 
 LIBRARY = Path(__file__).with_name("library")
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
@@ -277,7 +278,8 @@ def scenario_from_data(data: dict[str, Any], path: Path) -> Scenario:
     InputError
         As :func:`load_scenario`.
     """
-    scenario = scenario_with_path(validate(Scenario, data, str(path)), path)
+    whole = with_profile_file(data, path)
+    scenario = scenario_with_path(validate(Scenario, whole, str(path)), path)
     if scenario.estate.inline is not None:
         scenario.build_estate()
     return scenario

@@ -49,6 +49,7 @@ from .fluid import FluidServer
 from .load import OverwriteModel
 from .pool import SnapshotPool
 from .series import Quantity, Series
+from .writers import Writers
 
 T = TypeVar("T")
 
@@ -78,6 +79,8 @@ class ModelArray:
         What goes wrong with it; None for nothing.
     plane:
         Who follows the data, in block fidelity.
+    writers:
+        How much its guests write; None for not at all.
 
     Attributes
     ----------
@@ -101,6 +104,7 @@ class ModelArray:
         series: Series,
         faults: FaultSites | None = None,
         plane: DataPlane | None = None,
+        writers: Writers | None = None,
     ) -> None:
         self.id = array.id
         self.profile = profile
@@ -114,6 +118,7 @@ class ModelArray:
         self._draws = draws
         self._log = log
         self._plane = plane
+        self._writers = writers
         self._series = series
         self._capabilities = profile.capabilities()
         self._channel = Channel(env, profile.management_calls)
@@ -278,6 +283,7 @@ class ModelArray:
         self._fencing.update(unit_ids)
         profile = self.profile
         prepare_s = lognormal(noise[1], profile.snapshot_base, profile.snapshot_sigma)
+        prepare_s *= self._slowed()
         prepare_s += self._faults.late_s(request.tag)
         self._env.after(prepare_s, self._fence, operation)
 
@@ -286,12 +292,11 @@ class ModelArray:
         faults, tag = self._faults, operation.tag
         if not operation.answer.done() and faults.strikes(Site.LOST_ANSWER_GROUP, tag):
             settle(operation.answer, lost(SNAPSHOT, tag))
-        profile, now_s = self.profile, self._env.now
-        operation.fenced_s = now_s
+        profile, operation.fenced_s = self.profile, self._env.now
         self._tell(ArrayEvent.FENCED, operation.names)
         if self._plane is not None:
             self._plane.fence_begins(operation.unit_ids)
-        jitter = lognormal(operation.noise[2], 1.0, profile.fence_sigma)
+        jitter = lognormal(operation.noise[2], 1.0, profile.fence_sigma) * self._slowed()
         drain_s = profile.fence_base * jitter
         rest_s = profile.fence_per_unit * len(operation.unit_ids) * jitter
         limit_s = min(operation.request.fence_timeout_s, profile.fence_timeout_max)
@@ -315,8 +320,7 @@ class ModelArray:
         self._tell(ArrayEvent.CUT, " ".join(unit_ids))
         ref = GroupSnapshotRef(self.id, f"{self.id}/group-snapshot-{number}", operation.tag)
         fence = Window(operation.fenced_s, now_s + rest_s)
-        snapshot = GroupSnapshot(ref, unit_ids, now_s, fence)
-        held = self._held[number] = Held(number, snapshot)
+        held = self._held[number] = Held(number, GroupSnapshot(ref, unit_ids, now_s, fence))
         if self._plane is not None:
             self._plane.cut(self.id, number, ref.snapshot_id, unit_ids)
         # Before the pool: a pool that is full already may give the new snapshot up at once.
@@ -329,8 +333,13 @@ class ModelArray:
         self._tell(ArrayEvent.UNFENCED, operation.names)
         profile = self.profile
         finish_s = profile.snapshot_per_unit * len(operation.unit_ids)
-        finish_s *= lognormal(operation.noise[5], 1.0, profile.snapshot_sigma)
+        finish_s *= lognormal(operation.noise[5], 1.0, profile.snapshot_sigma) * self._slowed()
         self._env.after(finish_s, self._complete, operation, held)
+
+    def _slowed(self) -> float:
+        """How many times its time a part of a group snapshot takes beside guests that write."""
+        share, writers = self.profile.snapshot_per_writer, self._writers
+        return 1.0 + share * writers.on_units(self._unit_ids) if share and writers else 1.0
 
     def _complete(self, operation: GroupOperation, held: Held) -> None:
         if not held.valid:

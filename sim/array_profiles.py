@@ -53,6 +53,9 @@ class ArrayProfile(Section):
         Time that the channel takes over each call.
     snapshot_base, snapshot_per_unit, snapshot_sigma:
         Work of a group snapshot outside its fence: the base before, the part per unit after it.
+    snapshot_per_writer:
+        The share by which a group snapshot, its fence included, takes longer for every guest on the
+        array that writes all the time (see :class:`.writers.Writers`).
     fence_base, fence_per_unit, fence_sigma:
         Time for which writes to the whole group are held: until the cut for the writes in flight
         to end, and after it per unit.
@@ -95,6 +98,7 @@ class ArrayProfile(Section):
     snapshot_base: Seconds = 0.4
     snapshot_per_unit: Seconds = 0.02
     snapshot_sigma: Sigma = 0.3
+    snapshot_per_writer: Annotated[float, Field(ge=0, le=1000)] = 0.0
     fence_base: Seconds = 0.2
     fence_per_unit: Seconds = 0.02
     fence_sigma: Sigma = 0.5

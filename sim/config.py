@@ -33,6 +33,10 @@ class WorldConfig(Section):
 
     Attributes
     ----------
+    profile_file:
+        A profile that was fitted to live runs (docs/calibrating.md), relative to the configuration:
+        it gives ``hypervisor`` and the default of ``arrays``, from which the numbers given here
+        differ.
     hypervisor:
         A named profile, single numbers of it replaced: ``{profile: esxi-8, stun_create: 1 s}``.
     arrays:
@@ -50,6 +54,7 @@ class WorldConfig(Section):
         Numbers of block fidelity.
     """
 
+    profile_file: str | None = None
     hypervisor: HypervisorProfile = Field(default_factory=lambda: hypervisor_profile("esxi-8"))
     arrays: dict[str, ArrayProfile] = Field(default_factory=dict)
     guests: tuple[GuestRule, ...] = ()
@@ -57,6 +62,15 @@ class WorldConfig(Section):
     faults: Faults = Faults()
     fidelity: Literal["flow", "block"] = "flow"
     block: BlockSettings = BlockSettings()
+
+    @field_validator("profile_file")
+    @classmethod
+    def _is_read_with_its_file(cls, name: str | None) -> str | None:
+        if name is not None:
+            raise ValueError(
+                "a profile file is only read for a configuration that is a file itself"
+            )
+        return name
 
     @field_validator("arrays")
     @classmethod

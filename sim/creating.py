@@ -42,7 +42,7 @@ _CREATE = "create_snapshot"
 
 
 class CreateOperation(Operation[VmSnapshot]):
-    """One create. Uniforms: 1 freeze call, 2 stun."""
+    """One create. Uniforms: 1 freeze call, 2 stun, 3 thaw call if that varies."""
 
     late = Site.LATE_CREATE
     lost_answer = Site.LOST_ANSWER_CREATE
@@ -57,6 +57,7 @@ class CreateOperation(Operation[VmSnapshot]):
         "snapshot_id",
         "stun_s",
         "stunned_s",
+        "thaw_s",
     )
 
     def __init__(
@@ -77,10 +78,18 @@ class CreateOperation(Operation[VmSnapshot]):
         self.snapshot_id = snapshot_id
         self.quiesce = quiesce
         self.snapshot: Snapshot | None = None
-        self.frozen_s = self.limit_s = self.stun_s = self.stunned_s = 0.0
+        self.frozen_s = self.limit_s = self.stun_s = self.stunned_s = self.thaw_s = 0.0
         self.limit_is_guests = False
 
     def _work(self) -> None:
+        profile = self.fabric.profile
+        if profile.create_start:
+            start_s = lognormal(self.draw[0], profile.create_start, profile.task_latency_sigma)
+            self.fabric.env.after(start_s, self._prepared)
+        else:
+            self._prepared()
+
+    def _prepared(self) -> None:
         if self.quiesce:
             self._freeze()
         else:
@@ -101,6 +110,8 @@ class CreateOperation(Operation[VmSnapshot]):
         fabric.add(now_s, "world.vm.frozen", "", self.vm_id)
         median_s = profile.windows_freeze if state.is_windows else profile.linux_freeze
         call_s = lognormal(draw[1], median_s, profile.freeze_sigma)
+        if profile.under_load is not None:
+            call_s *= self._slowed(profile.under_load, "freeze")
         sites = fabric.sites
         if sites is not None:
             if sites.strikes(Site.QUIESCE_HANGS, self.vm_id):
@@ -150,13 +161,30 @@ class CreateOperation(Operation[VmSnapshot]):
             stun_s = lognormal(self.draw[2], profile.stun_create, profile.stun_create_sigma)
             if state.held_disks > 1:
                 stun_s += profile.stun_create_per_disk * (state.held_disks - 1)
+            if profile.under_load is not None:
+                stun_s *= self._slowed(profile.under_load, "stun_create")
             self.stun_s = stun_s
-        if self.quiesce and ready_s + self.stun_s + profile.thaw_call > self.limit_s:
-            env.after(max(0.0, self.limit_s - now_s), self._expire)
-            return
+        if self.quiesce:
+            self.thaw_s = thaw_s = self._thaw_call()
+            if ready_s + self.stun_s + thaw_s > self.limit_s:
+                env.after(max(0.0, self.limit_s - now_s), self._expire)
+                return
         for lock, end_s in turns:
             lock.take(end_s)
         env.after(ready_s - now_s, self._stop if state.running else self._exists)
+
+    def _thaw_call(self) -> float:
+        """How long the thaw will take: known before the deltas are made, since it must be in time.
+
+        What else is under way on the host is taken as it is now, not as it will be then.
+        """
+        profile = self.fabric.profile
+        thaw_s = profile.thaw_call
+        if profile.thaw_sigma:
+            thaw_s = lognormal(self.draw[3], thaw_s, profile.thaw_sigma)
+        if profile.under_load is not None:
+            thaw_s *= self._slowed(profile.under_load, "thaw")
+        return thaw_s
 
     def _stop(self) -> None:
         env = self.fabric.env
@@ -170,7 +198,7 @@ class CreateOperation(Operation[VmSnapshot]):
             self._unstun(fabric.env.now)
         self._add_to_chain()
         if self.quiesce:
-            fabric.env.after(fabric.profile.thaw_call, self._thawed)
+            fabric.env.after(self.thaw_s, self._thawed)
         else:
             self._created(None)
 

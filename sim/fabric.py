@@ -27,6 +27,7 @@ from .fluid import FluidServer
 from .guests import Guests, Shares
 from .profiles import HypervisorProfile
 from .slots import SerialLock
+from .writers import Writers
 
 Routes = tuple[tuple[FluidServer, float], ...]
 """The bandwidth servers that a transfer goes through, with each one's share of the bytes."""
@@ -125,6 +126,8 @@ class Fabric:
         Every delta of ours that is closed, for the growth curves.
     in_flight:
         Operations that the hypervisors work on now, whether anyone waits or not.
+    writers:
+        How much the guests of a host write; set by the world.
     """
 
     __slots__ = (
@@ -142,7 +145,10 @@ class Fabric:
         "profile",
         "sites",
         "storage",
+        "writers",
     )
+
+    writers: Writers
 
     def __init__(
         self,

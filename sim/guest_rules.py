@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ..orchestrator.spec import Section
 from ..quantity import Bytes, BytesPerSecond, Seconds
 from .profilefile import DEFAULT_PROFILE, load_profile
+from .ringprofile import RingProfile
 from .writeprofile import ParametricProfile, WriteProfile
 
 
 class ParametricGuest(Section):
-    """A steady writer, see :class:`.writeprofile.ParametricProfile`."""
+    """A steady writer.
+
+    ``order: random`` is :class:`.writeprofile.ParametricProfile`; ``order: sequential`` is
+    :class:`.ringprofile.RingProfile`, for which ``locality`` has no meaning.
+    """
 
     rate: BytesPerSecond
     working_set: Annotated[Bytes, Field(gt=0)]
     locality: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
     write_size: Annotated[Bytes, Field(gt=0)] = 4096
     period: Annotated[Seconds, Field(gt=0)] = 3600.0
+    order: Literal["random", "sequential"] = "random"
 
 
 class GuestRule(Section):
@@ -80,6 +86,14 @@ def _profile(rule: GuestRule) -> WriteProfile:
     if isinstance(rule.profile, str):
         return load_profile(rule.profile)
     parameters = rule.profile
+    if parameters.order == "sequential":
+        return RingProfile(
+            rate_bytes_per_s=parameters.rate,
+            ring_bytes=float(parameters.working_set),
+            write_bytes=parameters.write_size,
+            period_s=parameters.period,
+            source="set in the configuration",
+        )
     return ParametricProfile(
         rate_bytes_per_s=parameters.rate,
         working_set_bytes=float(parameters.working_set),

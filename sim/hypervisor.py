@@ -92,6 +92,8 @@ class ModelHypervisor:
             (),
         )
         profile = fabric.profile
+        # The same numbers first, and one more where it is needed.
+        self._draw = fabric.draws.uniforms if profile.thaw_sigma else fabric.draws.three
         self.tasks = Slots(profile.vcenter_tasks)
         self.host_tasks: dict[HostId, Slots] = {
             host.id: Slots(profile.host_tasks) for host in self._fixed.hosts
@@ -254,7 +256,7 @@ class ModelHypervisor:
 
     def _claim(self, operation: str, state: VmState) -> Sequence[float]:
         """The draws of a new operation on a VM that is free for it."""
-        fabric, sites = self._fabric, self._fabric.sites
+        sites = self._fabric.sites
         state.attempts += 1
         if self._session is not None:
             self._session.check(operation, state.vm.id)
@@ -265,7 +267,7 @@ class ModelHypervisor:
             raise self._busy(operation, state, f"{state.operation} is in progress")
         if sites is not None and sites.strikes(Site.HYPERVISOR_BUSY, state.vm.id, operation):
             raise self._busy(operation, state, "another task holds the VM")
-        return fabric.draws.three(operation, state.vm.id, state.attempts)
+        return self._draw(operation, state.vm.id, state.attempts)
 
     def _busy(self, operation: str, state: VmState, reason: str) -> BusyError:
         retry_s = self._fabric.profile.busy_retry

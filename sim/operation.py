@@ -19,6 +19,7 @@ from .bridge import reject
 from .draws import lognormal
 from .fabric import Fabric
 from .faults import Site
+from .profiles import UnderLoad
 from .slots import Slots
 from .vmstate import Task, VmState
 
@@ -101,6 +102,16 @@ class Operation(Generic[T]):
         if sites is not None and sites.strikes(self.late, self.vm_id):
             delay_s += sites.faults.slow_task
         fabric.env.after(delay_s, self._work)
+
+    def _slowed(self, load: UnderLoad, phase: str) -> float:
+        """How many times its time alone a phase takes with what goes on on the host now."""
+        host = self.host
+        others = 0 if host is None else host.used - 1
+        slower: float = 1.0 + getattr(load.per_operation, phase) * others
+        per_writer: float = getattr(load.per_writer, phase)
+        if per_writer:
+            slower += per_writer * self.fabric.writers.on_host(self.state.vm.host_id)
+        return slower
 
     def _work(self) -> None:
         """The task's first action on the VM."""

@@ -18,6 +18,7 @@ from ..quantity import Bytes, BytesPerSecond, Seconds
 from .profile_data import PROFILES, SOURCES
 
 Sigma = Annotated[float, Field(ge=0, le=3)]
+Slope = Annotated[float, Field(ge=0, le=1000)]
 Rate = Annotated[BytesPerSecond, Field(gt=0)]
 
 
@@ -41,6 +42,30 @@ class WithoutTools(StrEnum):
     """The request is dropped without a word and the level is crash: the vSphere API as such."""
 
 
+class Phases(Section):
+    """A share for each phase of a create and of a merge."""
+
+    freeze: Slope = 0.0
+    stun_create: Slope = 0.0
+    thaw: Slope = 0.0
+    merge: Slope = 0.0
+    stun_remove: Slope = 0.0
+
+
+class UnderLoad(Section):
+    """How much longer a phase takes on a busy host: ``1 + a k + b w`` times its time alone.
+
+    ``a`` stands in ``per_operation``, and ``k`` is the number of further creates and merges that
+    are under way on the VM's host as the phase begins. ``b`` stands in ``per_writer``, and ``w`` is
+    what the running guests of that host write, in guests that write all the time; a guest with rate
+    r counts as ``1 - exp(-r / full_write_rate)`` (see :class:`.writers.Writers`).
+    """
+
+    per_operation: Phases = Phases()
+    per_writer: Phases = Phases()
+    full_write_rate: Rate = 10e6
+
+
 class HypervisorProfile(Section):
     """The numbers of one kind of hypervisor. Times that vary are lognormal: median and sigma.
 
@@ -59,6 +84,8 @@ class HypervisorProfile(Section):
     """Snapshot tasks that one vCenter works on at once; more wait, first come first served."""
     host_tasks: Count | None
     """Snapshot tasks that one host works on at once; more wait."""
+    create_start: Seconds
+    """For which a create prepares before it freezes the guest; varies as the task's latency."""
     busy_retry: Seconds
     """After what time a caller that found the VM busy should come back."""
 
@@ -70,6 +97,8 @@ class HypervisorProfile(Section):
     flush_rate: Rate
     """At which a freezing guest writes its dirty data out."""
     thaw_call: Seconds
+    """Median of the thaw call."""
+    thaw_sigma: Sigma
     tools_timeout: Seconds
     """After which the guest tools thaw the guest, whatever the caller allowed."""
     vss_hold: Seconds
@@ -91,10 +120,16 @@ class HypervisorProfile(Section):
     """Most snapshots in one chain."""
     delta_grain: Annotated[Bytes, Field(gt=0)]
     """A delta grows by this, however little was written."""
+    delta_base: Bytes
+    """What the delta of one disk holds before anything is written: its own metadata."""
 
     merge: MergeAlgorithm
+    merge_start: Seconds
+    """For which a merge prepares before it moves its first byte, whatever the delta holds."""
     merge_rate: Rate
     """Most that one merge moves; less when the array is busy."""
+    merge_sigma: Sigma
+    """Of the time that a merge takes to prepare and to move its bytes."""
     merge_passes: Count
     """Iterative merge: passes with the VM running before the rest is forced."""
     merge_stun_below: Seconds
@@ -111,6 +146,9 @@ class HypervisorProfile(Section):
     storage_vmotion_rate: Rate
     storage_vmotion_share: Annotated[float, Field(gt=0, le=1)]
     """Share of a disk's capacity that is allocated and has to be copied."""
+
+    under_load: UnderLoad | None
+    """What operations on the same host cost each other; None for nothing."""
 
     @model_validator(mode="before")
     @classmethod

@@ -18,7 +18,7 @@ from .vmstate import Snapshot, VmState
 
 
 class MergeOperation(Operation[MergeResult]):
-    """Merges deltas one after the other. Uniforms: 1 stun.
+    """Merges deltas one after the other. Uniforms: 1 stun, 2 preparing and moving.
 
     The newest delta of a running VM is merged with the profile's algorithm, since the guest goes on
     writing. A delta below it, or one of a VM that is off, stands still and takes one pass.
@@ -34,6 +34,7 @@ class MergeOperation(Operation[MergeResult]):
         "_merge",
         "_merged",
         "_passes",
+        "_rate",
         "_stun_window",
         "_stunned_s",
         "_targets",
@@ -59,6 +60,7 @@ class MergeOperation(Operation[MergeResult]):
         self._may_fail = may_fail
         self._merge: Merge | None = None
         self._delta = self._merged = self._stunned_s = 0.0
+        self._rate = fabric.profile.merge_rate
         self._passes = 0
         self._stun_window: Window | None = None
 
@@ -101,14 +103,27 @@ class MergeOperation(Operation[MergeResult]):
             until_s = chain[chain.index(snapshot) + 1].since_s
             delta = fabric.guests.delta_bytes(guest, snapshot.since_s, until_s)
             algorithm = MergeAlgorithm.MIRROR
+        delta += profile.delta_base * state.held_disks
         self._delta += delta
         if fabric.plane is not None:
             mirrored = algorithm is MergeAlgorithm.MIRROR
             fabric.plane.merge_begins(guest, chain.index(snapshot), mirrored=mirrored)
+        load, slower = profile.under_load, lognormal(self.draw[2], 1.0, profile.merge_sigma)
+        if load is not None:
+            slower *= self._slowed(load, "merge")
+        self._rate = profile.merge_rate / slower
+        start_s = profile.merge_start * slower
+        if start_s:
+            fabric.env.after(start_s, self._move, algorithm, delta)
+        else:
+            self._move(algorithm, delta)
+
+    def _move(self, algorithm: MergeAlgorithm, delta: float) -> None:
+        fabric, profile = self.fabric, self.fabric.profile
         Merge(
             fabric.env,
-            fabric.routes(fabric.guests.shares[guest]),
-            profile.merge_rate,
+            fabric.routes(fabric.guests.shares[self.state.guest]),
+            self._rate,
             algorithm,
             delta,
             self._grown,
@@ -133,8 +148,7 @@ class MergeOperation(Operation[MergeResult]):
         self._stun(now_s)
         if merge.rest_bytes:
             routes = fabric.routes(fabric.guests.shares[self.state.guest])
-            rate = fabric.profile.merge_rate
-            Transfer(fabric.env, routes, merge.rest_bytes, rate, self._switch)
+            Transfer(fabric.env, routes, merge.rest_bytes, self._rate, self._switch)
         else:
             self._switch()
 
@@ -143,6 +157,8 @@ class MergeOperation(Operation[MergeResult]):
         stun_s = lognormal(self.draw[1], profile.stun_remove, profile.stun_remove_sigma)
         if self.state.held_disks > 1:
             stun_s += profile.stun_remove_per_disk * (self.state.held_disks - 1)
+        if profile.under_load is not None:
+            stun_s *= self._slowed(profile.under_load, "stun_remove")
         self.fabric.env.after(stun_s, self._done)
 
     def _done(self) -> None:

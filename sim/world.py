@@ -49,8 +49,10 @@ from .guests import Guests
 from .hostloss import HostLoss
 from .hypervisor import ModelHypervisor
 from .migrate import StorageVmotion, Vmotion, if_reachable, power, when_free
+from .profiles import UnderLoad
 from .series import Series
 from .vmstate import VmState
+from .writers import Writers
 
 
 class World:
@@ -128,6 +130,9 @@ class World:
             delta_stores,
             self.plane,
         )
+        load = config.hypervisor.under_load or UnderLoad()
+        writers = Writers(env, guests, self._states, load.full_write_rate)
+        self._fabric.writers = writers
         self.series = Series()
         _check_arrays(config, estate.arrays)
         self.arrays: dict[ArrayId, ModelArray] = {
@@ -142,6 +147,7 @@ class World:
                 self.series,
                 self.faults,
                 self.plane,
+                writers,
             )
             for array in estate.arrays
         }

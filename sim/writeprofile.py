@@ -7,9 +7,10 @@ interface: D(phase, duration) at a granularity. Where in its day a guest is when
 asked is the phase; two guests with the same profile and different phases burst at different
 times.
 
-Three kinds answer it: :class:`~.traceprofile.TraceProfile`, tabulated from a block trace;
-:class:`ParametricProfile`, a formula for guests without a trace; :class:`ScaledProfile`, another
-profile made larger or smaller. :func:`~.profilefile.load_profile` finds the shipped ones.
+Four kinds answer it: :class:`~.traceprofile.TraceProfile`, tabulated from a block trace;
+:class:`ParametricProfile`, a formula for guests without a trace;
+:class:`~.ringprofile.RingProfile`, a file that is written round and round; :class:`ScaledProfile`,
+another profile made larger or smaller. :func:`~.profilefile.load_profile` finds the shipped ones.
 """
 
 from __future__ import annotations

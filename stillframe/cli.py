@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, cli_keep, cli_prove
+from . import __version__, cli_keep, cli_lab, cli_prove, cli_validate
 from .cli_common import EXIT_CODES_HELP, FrontDoor, emit_json, say, usage_error
 from .cli_options import (
     ForceOption,
@@ -27,13 +27,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 catalogue_app = typer.Typer(help="Which VMs can be restored, from which array snapshots.")
-calibrate_app = typer.Typer(help="Measure model inputs from recordings.")
+calibrate_app = typer.Typer(help="Measure model inputs from recordings and live runs.")
 estate_app = typer.Typer(help="Look at an estate, or import one.")
 scenario_app = typer.Typer(help="The scenario format and the shipped scenarios.")
 app.add_typer(catalogue_app, name="catalog")
 app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(estate_app, name="estate")
 app.add_typer(scenario_app, name="scenario")
+app.add_typer(cli_lab.lab_app, name="lab")
 
 
 def _version(wanted: bool) -> None:
@@ -197,6 +198,7 @@ def report(
 
 app.command("recover", epilog=cli_keep.RECOVER_EXIT_CODES)(cli_keep.recover)
 app.command("prune", epilog=cli_keep.PRUNE_EXIT_CODES)(cli_keep.prune)
+app.command("validate", epilog=cli_validate.EXIT_CODES)(cli_validate.validate)
 app.command("explore", epilog=cli_prove.EXIT_CODES)(cli_prove.explore)
 app.command("replay", epilog=cli_prove.EXIT_CODES)(cli_prove.replay)
 catalogue_app.command("list")(cli_keep.catalogue_list)
@@ -218,6 +220,25 @@ def calibrate_trace(
     from .cli_calibrate import trace_command
 
     trace_command(file, out, force=force, as_json=as_json)
+
+
+@calibrate_app.command("lab")
+def calibrate_lab(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Result folders of `stillframe run --live`."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.yaml", help="Write the fitted profile here."),
+    ] = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the model to live runs: freeze, overlay, thaw, merge, pivot, array snapshot."""
+    from .cli_calibrate import lab_command
+
+    lab_command(runs, out, force=force, as_json=as_json)
 
 
 @estate_app.command("import")

@@ -107,6 +107,7 @@ class LiveRun:
                 "hypervisors": {key: one.driver for key, one in config.hypervisors.items()},
                 "arrays": {key: one.driver for key, one in config.arrays.items()},
                 "models": self.models,
+                "guests": [rule.model_dump(mode="json") for rule in config.world.guests],
                 "journal": str(config.journal),
                 "recovered": [one.document() for one in self.recovered],
                 "clearing_command": clearing_command,

@@ -80,6 +80,7 @@ def simulate(
     strategy: Strategy | None = None,
     progress: Progress | None = None,
     estate: Estate | None = None,
+    once: bool = True,
 ) -> Simulation:
     """Plan and run the scenario's job in its modelled world.
 
@@ -93,6 +94,9 @@ def simulate(
         Called as groups end.
     estate:
         The scenario's estate, where the caller has built it already.
+    once:
+        This is not one of many short runs, and may collect garbage first: see
+        :func:`~.sim.collecting.few_collections`.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def simulate(
     world.schedule(scenario.world_events)
     run = _Run(scenario, chosen, built, world, log, strategy, progress)
     loop = SimLoop(env)
-    with few_collections(freeze=True), asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with few_collections(freeze=once), asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(run.main())
     return run.simulation(loop)
 
