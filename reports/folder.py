@@ -19,8 +19,10 @@ from .perfetto import trace
 from .rundata import SCHEMAS, RunData
 
 FORMAT = "stillframe-result"
-VERSION = 1
+VERSION = 2
 """Of the folder's layout; a folder of a newer version is refused, never half understood."""
+_SINCE = {"images": 2}
+"""Tables that came later; in a folder of an older version they are empty."""
 
 RUN = "run.json"
 REPORT = "report.html"
@@ -138,11 +140,17 @@ def read_folder(folder: Path) -> RunData:
         ``folder`` is no result, of a newer version, incomplete or damaged; one line says which
         file and what.
     """
-    meta = _read_meta(folder)
-    return RunData(meta=meta, **{name: _read_table(folder, name) for name in SCHEMAS})
+    version, meta = _read_head(folder)
+    tables = {
+        name: _read_table(folder, name)
+        if _SINCE.get(name, 1) <= version
+        else pl.DataFrame(schema=SCHEMAS[name])
+        for name in SCHEMAS
+    }
+    return RunData(meta=meta, **tables)
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
+def _read_head(folder: Path) -> tuple[int, dict[str, Any]]:
     source = str(folder / RUN)
     if not folder.is_dir():
         raise InputError(str(folder), "", "there is no such folder")
@@ -155,18 +163,19 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise InputError(source, "", f"is damaged: {error}") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise InputError(source, "format", "this is not a Stillframe result")
-    if head.get("version") != VERSION:
+    version = head.get("version")
+    if version not in range(1, VERSION + 1):
         raise InputError(
             source,
             "version",
-            f"{head.get('version')!r} is not a version that this Stillframe reads ({VERSION})",
+            f"{version!r} is not a version that this Stillframe reads (1 to {VERSION})",
             "use the Stillframe that wrote it",
         )
     meta = head.get("meta")
     missing = _META if not isinstance(meta, dict) else [key for key in _META if key not in meta]
     if not isinstance(meta, dict) or missing:
         raise InputError(source, "meta", f"is incomplete: {', '.join(missing)} missing")
-    return meta
+    return version, meta
 
 
 def _read_table(folder: Path, name: str) -> pl.DataFrame:

@@ -185,7 +185,9 @@ def test_the_drivers_that_ship_are_registered() -> None:
 
 
 def test_a_driver_that_is_not_installed_is_told_with_those_that_are() -> None:
-    with pytest.raises(StillframeError, match=r"no driver 'x': installed are ceph-rbd, modelled-array"):
+    with pytest.raises(
+        StillframeError, match=r"no driver 'x': installed are ceph-rbd, modelled-array"
+    ):
         registry.driver_factory("x")
 
 

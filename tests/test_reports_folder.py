@@ -169,7 +169,7 @@ def damage(result: Path, how: str) -> str:
     elif how == "missing head":
         head.unlink()
     elif how == "newer version":
-        head.write_text(json.dumps(meta | {"version": 2}))
+        head.write_text(json.dumps(meta | {"version": folder_module.VERSION + 1}))
     elif how == "another format":
         head.write_text("[]")
     elif how == "incomplete meta":
@@ -189,6 +189,16 @@ def test_damage_is_one_line_that_names_the_file(how: str, result: Path) -> None:
         read_folder(result)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_from_before_images_were_kept_is_read(result: Path, run: RunData) -> None:
+    head = result / "run.json"
+    head.write_text(json.dumps(json.loads(head.read_text()) | {"version": 1}))
+    (result / "images.parquet").unlink()
+    found = read_folder(result)
+    assert found.images.is_empty()
+    assert found.images.schema == run.images.schema
+    assert found.vms.equals(run.vms)
 
 
 def test_no_folder_is_one_line(tmp_path: Path) -> None:
