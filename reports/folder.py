@@ -164,7 +164,7 @@ def _read_head(folder: Path) -> tuple[int, dict[str, Any]]:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise InputError(source, "format", "this is not a Stillframe result")
     version = head.get("version")
-    if version not in range(1, VERSION + 1):
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise InputError(
             source,
             "version",
