@@ -3,9 +3,9 @@
 Every time is taken apart as the model puts it together (:mod:`~..sim.creating`,
 :mod:`~..sim.removing`, :mod:`~..sim.array`):
 
-* quiesce window = freeze call + overlay + thaw call, each ``m (1 + a k + b w)`` with ``k`` the
+* quiesce window = freeze call + overlay + thaw call, each ``m (1 + a k) (1 + b w)`` with ``k`` the
   other operations under way on the host and ``w`` the guests on it that write;
-* merge = ``(start + delta / rate) (1 + a k + b w)`` + pivot;
+* merge = ``(start + delta / rate) (1 + a k) (1 + b w)`` + pivot;
 * array snapshot = ``(base + per unit) (1 + b w)``, a reported fence apart from the rest.
 
 The parts are fitted one by one (:mod:`.fit_math`); then their medians and spreads are changed by

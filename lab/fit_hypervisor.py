@@ -47,7 +47,7 @@ class Phase:
 
     def slower(self, time: Time) -> float:
         """How many times its time alone it takes beside what there was."""
-        return 1.0 + self.per_operation * time.others + self.per_writer * time.writers
+        return (1.0 + self.per_operation * time.others) * (1.0 + self.per_writer * time.writers)
 
     def changed(self, scale: float, stretch: float) -> Phase:
         """All times scaled, the spread stretched."""

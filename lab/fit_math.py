@@ -72,7 +72,7 @@ def fit_medians(columns: FloatArray, times_s: FloatArray) -> Fitted:
 def fit_beside(
     columns: FloatArray, beside: FloatArray, times_s: FloatArray
 ) -> tuple[Fitted, FloatArray]:
-    """Medians of the form ``(columns * weights) (1 + beside * slopes)``.
+    """Medians of the form ``(columns * weights)`` times ``1 + beside * slope`` for each of beside.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def fit_beside(
     slopes = np.zeros(beside.shape[1])
 
     def at(tried: FloatArray) -> Fitted:
-        return fit_medians(columns * (1.0 + beside @ tried)[:, None], times_s)
+        return fit_medians(columns * (1.0 + beside * tried).prod(axis=1)[:, None], times_s)
 
     def badness(number: int, slope: float) -> float:
         tried = slopes.copy()

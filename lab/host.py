@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,16 @@ _FITHAW = 0xC0045878
 _TOOL_S = 120.0
 _KILLED_S = 2.0
 _OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+async def all_of(calls: Iterable[Coroutine[None, None, None]]) -> None:
+    """Make calls side by side; the first that fails ends the others, and is what is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(call)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 async def run(*argv: str | Path, limit_s: float = _TOOL_S, ok: Sequence[int] = (0,)) -> str:

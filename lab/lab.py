@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from .backend import Backend
 from .cache import Cache
 from .guest_build import guest_files
 from .guests import Ack
-from .host import run
+from .host import all_of, run
 from .labfile import (
     LabFile,
     LabGuest,
@@ -293,7 +293,7 @@ class _Making:
             await self._start_guests(lab)
         if self._spec.writer is not None:
             with self._step("writers"):
-                await _all(lab.start_writer(name) for name in lab.guests)
+                await all_of(lab.start_writer(name) for name in lab.guests)
         write_config(self._layout, self._spec, backend.driver, backend.settings())
         save_lab_file(self._folder, replace(self._made, ready=True, took_s=self._took_s))
         return Lab.open(self._folder)
@@ -321,14 +321,4 @@ class _Making:
         for guest in lab.guests.values():
             guest.folder.mkdir(parents=True)
             write_guest_file(guest)
-        await _all(lab.start_guest(name) for name in lab.guests)
-
-
-async def _all(calls: Iterator[Coroutine[None, None, None]]) -> None:
-    """Make calls side by side; the first that fails ends the others, and is what is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for call in calls:
-                group.create_task(call)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        await all_of(lab.start_guest(name) for name in lab.guests)

@@ -265,7 +265,7 @@ def write_config(layout: Layout, spec: LabSpec, driver: str, settings: Mapping[s
         "arrays": {"array": {"driver": driver, **settings}},
         "job": {
             "quiesce": {"policy": "degrade", "timeout": "30 s"},
-            "timeouts": {"create": "60 s", "array": "60 s", "settle": "60 s"},
+            "timeouts": {"create": "60 s", "array": "60 s", "settle": "15 s"},
             "retry": {"first_pause": "200 ms"},
         },
     }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 from .backend import Backend
-from .host import attach_loop, detach_loop, loops, mount, mounts, run, unmount
+from .host import all_of, attach_loop, detach_loop, loops, mount, mounts, run, unmount
 from .labfile import LabGuest, Layout
 from .spec import DatastorePlace, LabArray, LabSpec
 
@@ -39,9 +38,9 @@ async def make_datastores(
     layout: Layout, spec: LabSpec, units: Sequence[Path], *, direct_io: bool
 ) -> None:
     """Make and mount all datastores, side by side."""
-    async with asyncio.TaskGroup() as group:
-        for place in spec.places():
-            group.create_task(_make(layout, place, units[place.unit], direct_io=direct_io))
+    await all_of(
+        _make(layout, place, units[place.unit], direct_io=direct_io) for place in spec.places()
+    )
 
 
 async def _make(layout: Layout, place: DatastorePlace, unit: Path, *, direct_io: bool) -> None:
@@ -84,10 +83,7 @@ async def unmount_datastores(layout: Layout, spec: LabSpec, units: Sequence[Path
 
 async def make_disks(guests: Sequence[LabGuest]) -> None:
     """Make all guests' disks, each with an empty file system."""
-    async with asyncio.TaskGroup() as group:
-        for guest in guests:
-            for disk in guest.disks:
-                group.create_task(_make_disk(disk.file, disk.size_bytes))
+    await all_of(_make_disk(disk.file, disk.size_bytes) for guest in guests for disk in guest.disks)
 
 
 async def _make_disk(file: Path, size_bytes: int) -> None:

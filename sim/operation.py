@@ -110,7 +110,7 @@ class Operation(Generic[T]):
         slower: float = 1.0 + getattr(load.per_operation, phase) * others
         per_writer: float = getattr(load.per_writer, phase)
         if per_writer:
-            slower += per_writer * self.fabric.writers.on_host(self.state.vm.host_id)
+            slower *= 1.0 + per_writer * self.fabric.writers.on_host(self.state.vm.host_id)
         return slower
 
     def _work(self) -> None:

@@ -53,7 +53,7 @@ class Phases(Section):
 
 
 class UnderLoad(Section):
-    """How much longer a phase takes on a busy host: ``1 + a k + b w`` times its time alone.
+    """How much longer a phase takes on a busy host: ``(1 + a k) (1 + b w)`` times its time alone.
 
     ``a`` stands in ``per_operation``, and ``k`` is the number of further creates and merges that
     are under way on the VM's host as the phase begins. ``b`` stands in ``per_writer``, and ``w`` is

@@ -65,11 +65,8 @@ def test_the_dependence_on_others_comes_back(phase: str) -> None:
     for others, writers in ((0, 0.2), (0, 0.9), (3, 0.8), (3, 3.6)):
         found, known = (
             _median_of(phase, profile, -math.log1p(-writers / (others + 1)))
-            * (
-                1.0
-                + getattr(profile.under_load.per_operation, phase) * others
-                + getattr(profile.under_load.per_writer, phase) * writers
-            )
+            * (1.0 + getattr(profile.under_load.per_operation, phase) * others)
+            * (1.0 + getattr(profile.under_load.per_writer, phase) * writers)
             for profile in (fitted().hypervisor, hypervisor())
             if profile.under_load is not None
         )

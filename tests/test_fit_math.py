@@ -50,7 +50,7 @@ def test_slopes_are_found_and_are_nothing_where_none_is_told() -> None:
     others = np.tile([0.0, 1.0, 3.0], 200)
     writers = np.repeat([0.1, 0.5, 2.0], 200)
     columns, beside = np.ones((600, 1)), np.column_stack([others, writers])
-    times = 0.06 * (1.0 + 0.5 * others + 0.8 * writers) * noise(600, 0.2)
+    times = 0.06 * (1.0 + 0.5 * others) * (1.0 + 0.8 * writers) * noise(600, 0.2)
     fitted, slopes = fit_beside(columns, beside, times)
     assert fitted.weights[0] == pytest.approx(0.06, rel=0.15)
     assert slopes == pytest.approx([0.5, 0.8], rel=0.25)

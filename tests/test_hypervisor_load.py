@@ -123,6 +123,16 @@ def test_guests_that_write_make_each_phase_longer() -> None:
     assert moving_s == pytest.approx(1.0 + SLOPES["merge"] * writers, rel=1e-3)
 
 
+def test_operations_and_writers_multiply() -> None:
+    rate, both = STEADY["rate"], {"freeze": 1.0}
+    load = {"per_operation": both, "per_writer": both, "full_write_rate": rate}
+    machines = [vm(name, disk(1, "ds1", 10 * GIB)) for name in "ab"]
+    how = config({**PLAIN, "under_load": load}).model_copy(update={"guests": (_writer(rate),)})
+    (answer, merged, _), _ = all_at_once(Bench(estate(*machines), how), "ab")
+    writers = 2.0 * (1.0 - math.exp(-1.0))
+    assert phases(answer, merged)[0] == pytest.approx(0.1 * 2.0 * (1.0 + writers))
+
+
 def test_a_guest_that_is_switched_off_no_longer_counts() -> None:
     load = {"per_writer": {"freeze": 1.0}, "full_write_rate": 1.0}
     machines = [vm(name, disk(1, "ds1", 10 * GIB)) for name in "ab"]

@@ -16,7 +16,17 @@ import support_lab
 from support_lab import needs_lab, short_folder
 
 from stillframe.errors import InputError, StillframeError
-from stillframe.lab.host import attach_loop, detach_loop, loops, mount, mounts, run, thaw, unmount
+from stillframe.lab.host import (
+    all_of,
+    attach_loop,
+    detach_loop,
+    loops,
+    mount,
+    mounts,
+    run,
+    thaw,
+    unmount,
+)
 from stillframe.lab.labfile import LabFile, create_lab_file, load_lab_file, save_lab_file
 from stillframe.lab.processes import Process, end, process_of, processes
 from stillframe.lab.spec import LabSpec
@@ -33,6 +43,24 @@ def test_a_tool_that_fails_is_quoted() -> None:
 def test_a_tool_that_hangs_is_killed() -> None:
     with pytest.raises(StillframeError, match=r"did not end within 0\.05 s"):
         asyncio.run(run("sleep", "300", limit_s=0.05))
+
+
+def test_of_calls_side_by_side_the_first_failure_is_told_as_it_is() -> None:
+    """Not as a group of exceptions, which nobody who reads the command line can use."""
+    ended = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("hang")
+
+    async def fail() -> None:
+        raise StillframeError("no space")
+
+    with pytest.raises(StillframeError, match="no space"):
+        asyncio.run(all_of([hang(), fail()]))
+    assert ended == ["hang"]
 
 
 def test_a_cancelled_call_waits_for_its_tool(tmp_path: Path) -> None:
