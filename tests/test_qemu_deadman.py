@@ -24,8 +24,11 @@ from stillframe.errors import StillframeError
 
 FIFREEZE = 0xC0045877
 PARENT = """
-import asyncio, fcntl, json, os, socket, sys
+import asyncio, fcntl, json, os, signal, socket, sys
 from stillframe.drivers.deadman import DeadMan
+
+# Whoever runs the tests in the background may have this ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 async def main(kind, path):
     deadman = DeadMan()
@@ -53,9 +56,12 @@ def killed(kind: str, path: Path, *, how: int = signal.SIGKILL) -> None:
         start_new_session=True,
     ) as parent:
         assert parent.stdout is not None
-        assert parent.stdout.readline().strip().isdigit()
-        os.killpg(parent.pid, how)
-        assert parent.wait(20) == -how
+        try:
+            assert parent.stdout.readline().strip().isdigit()
+            os.killpg(parent.pid, how)
+            assert parent.wait(20) == -how
+        finally:
+            parent.kill()
 
 
 @pytest.fixture
