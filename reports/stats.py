@@ -40,7 +40,8 @@ CLOCKS = (
         "stun_create_s",
         "stun at create",
         "virtual CPUs stopped → running, while the VM snapshot is made",
-        "modelled worlds and QEMU; vSphere only from vmware.log",
+        "modelled worlds; QEMU, which holds the guest's I/O and not its CPUs, as an upper bound; "
+        "vSphere not",
     ),
     Clock(
         "open_s",
@@ -58,7 +59,8 @@ CLOCKS = (
         "stun_remove_s",
         "stun at remove",
         "virtual CPUs stopped → running, while the last of the delta is merged",
-        "modelled worlds and QEMU; vSphere only from vmware.log",
+        "modelled worlds; QEMU, which holds the guest's I/O and not its CPUs, as an upper bound; "
+        "vSphere not",
     ),
 )
 
@@ -73,7 +75,7 @@ CALL_CLOCKS = (
         "fence_s",
         "fence",
         "the array holds writes to all units of the group, so that they are cut at one point",
-        "modelled worlds; few arrays report it",
+        "modelled worlds exactly; the open arrays as an upper bound; few others report it",
     ),
 )
 
