@@ -26,6 +26,8 @@ _LOOK_S = 0.1
 _KILLED_S = 5.0
 _ARRAY_PROGRAMS = ("qemu-storage-daemon", "ceph-mon", "ceph-osd")
 _PROGRAMS = ("qemu-system-", *_ARRAY_PROGRAMS)
+_TOOLS = ("losetup", "mkfs.", "mount", "umount", "qemu-img", "monmaptool", "ceph_setup.py")
+"""What a bring-up that was killed leaves running for a moment: each may still make something."""
 _RECORDER = "recorder.py"
 _FREEZABLE = ("ext4", "xfs")
 
@@ -59,7 +61,7 @@ async def take_down(folder: Path, tell: Tell = lambda _step: None) -> None:
         if not left:
             break
         _thaw_all(folder)
-        await _kill(_ours(folder, (*_PROGRAMS, _RECORDER)), _KILLED_S)
+        await _kill(_ours(folder, (*_PROGRAMS, _RECORDER, *_TOOLS)), _KILLED_S)
         await _free_loops(folder, tell)
         await _unmount_all(_mounts_in(folder), tell)
     else:
@@ -82,7 +84,10 @@ def _what_is_there(folder: Path) -> tuple[Path, LabFile | None]:
 
 def _leftovers(folder: Path) -> list[str]:
     """What there still is of a lab, in words."""
-    found = [f"process {one.pid} ({one.program})" for one in _ours(folder, (*_PROGRAMS, _RECORDER))]
+    found = [
+        f"process {one.pid} ({one.program})"
+        for one in _ours(folder, (*_PROGRAMS, _RECORDER, *_TOOLS))
+    ]
     found += [f"mount {one.at}" for one in _mounts_in(folder) + _mounts_on_loops(folder)]
     return found + [f"loop device {device}" for device in _loops_in(folder)]
 

@@ -131,6 +131,18 @@ def test_pieces_are_found_without_a_word_of_them(folder: Path) -> None:
     assert str(folder.parent / "elsewhere") not in table
 
 
+def test_a_tool_that_a_killed_bring_up_left_running_is_ended(folder: Path) -> None:
+    """It would go on making something behind the back of whoever takes the lab down."""
+    _claimed(folder)
+    words = ["losetup", "-c", "import time; time.sleep(600)", str(folder / "unit")]
+    with subprocess.Popen(words, executable=sys.executable) as tool:
+        try:
+            asyncio.run(take_down(folder))
+            assert tool.wait(20) == -signal.SIGKILL
+        finally:
+            tool.kill()
+
+
 def test_a_file_system_in_use_is_unmounted_lazily_and_that_is_said(folder: Path) -> None:
     async def main() -> list[str]:
         _claimed(folder)
