@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import StillframeError
-from .writeprofile import DELTA_GRAIN_BYTES, FloatArray, require_duration
+from .writeprofile import DELTA_GRAIN_BYTES, FloatArray, require_duration, require_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,12 @@ class RingProfile:
     source: str = "assumed: parameters without a source"
 
     def __post_init__(self) -> None:
-        for field, value, good in (
+        require_parameters(
             ("rate_bytes_per_s", self.rate_bytes_per_s, 0.0 <= self.rate_bytes_per_s < math.inf),
             ("ring_bytes", self.ring_bytes, 0.0 < self.ring_bytes < math.inf),
             ("write_bytes", self.write_bytes, self.write_bytes > 0),
             ("period_s", self.period_s, 0.0 < self.period_s < math.inf),
-        ):
-            if not good:
-                raise StillframeError(f"write profile parameter {field} is out of range: {value!r}")
+        )
 
     def delta_bytes(
         self,

@@ -77,6 +77,19 @@ class WriteProfile(Protocol):
         """All bytes written in the window, repeated ones included; same parameters."""
 
 
+def require_parameters(*parameters: tuple[str, float, bool]) -> None:
+    """Refuse the first of (field, value, whether it is in its range) that is not.
+
+    Raises
+    ------
+    StillframeError
+        A parameter is out of its range.
+    """
+    for field, value, good in parameters:
+        if not good:
+            raise StillframeError(f"write profile parameter {field} is out of range: {value!r}")
+
+
 def require_duration(duration_s: float) -> None:
     """Refuse a duration that is negative or not a number."""
     if not duration_s >= 0.0:
@@ -128,15 +141,13 @@ class ParametricProfile:
     source: str = "assumed: parameters without a source"
 
     def __post_init__(self) -> None:
-        for field, value, good in (
+        require_parameters(
             ("rate_bytes_per_s", self.rate_bytes_per_s, 0.0 <= self.rate_bytes_per_s < math.inf),
             ("working_set_bytes", self.working_set_bytes, 0.0 < self.working_set_bytes < math.inf),
             ("locality", self.locality, 0.5 <= self.locality < 1.0),
             ("write_bytes", self.write_bytes, self.write_bytes > 0),
             ("period_s", self.period_s, 0.0 < self.period_s < math.inf),
-        ):
-            if not good:
-                raise StillframeError(f"write profile parameter {field} is out of range: {value!r}")
+        )
 
     def delta_bytes(
         self,
