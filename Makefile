@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-SOURCES := stillframe drivers topology orchestrator sim scenarios reports explorer lab tests benchmarks scripts
+SOURCES := stillframe drivers topology orchestrator sim scenarios reports explorer lab certify tests benchmarks scripts
 
 .PHONY: help demo lab-packages test check bench pictures format clean
 
@@ -36,10 +36,10 @@ check: .venv/.dev  ## lint, format, types, import rules
 bench: .venv/.dev  ## benchmarks (compare them within one run only)
 	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
 
-evidence-%: .venv/.dev  ## measure a topic: ablation, crash, determinism, fidelity, journal, lab, scale, throughput, trace, validation, vsphere
+evidence-%: .venv/.dev  ## measure a topic: ablation, canaries, certificates, crash, determinism, fidelity, journal, lab, scale, throughput, trace, validation, vsphere
 	@$(BIN)/python -m benchmarks.evidence_$*
 
-evidence-lab evidence-validation: lab-packages
+evidence-lab evidence-validation evidence-certificates: lab-packages
 
 pictures: demo  ## renew the pictures that the documents show
 	@for name in windows topology quiesce-ecdf; do cp out/demo/figures/$$name.png docs/images/demo-$$name.png; done

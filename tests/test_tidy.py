@@ -21,6 +21,7 @@ PACKAGES = (
     "reports",
     "explorer",
     "lab",
+    "certify",
 )
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 NO_CLOCK = [path for path in MODULES if path.parent.name in ("orchestrator", "topology", "sim")]

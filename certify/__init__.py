@@ -1,0 +1,1 @@
+"""The conformance kit: requirements of drivers, checks, canaries and certificates."""

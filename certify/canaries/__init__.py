@@ -1,0 +1,1 @@
+"""Drivers that are broken on purpose: one at least for every requirement."""

@@ -1,0 +1,1 @@
+"""The requirements and their checks: one module per topic."""

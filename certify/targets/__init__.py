@@ -1,0 +1,1 @@
+"""The targets that ship: the systems that our own drivers are certified on."""
