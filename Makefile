@@ -36,7 +36,7 @@ check: .venv/.dev  ## lint, format, types, import rules
 bench: .venv/.dev  ## benchmarks (compare them within one run only)
 	@$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
 
-evidence-%: .venv/.dev  ## measure a topic: ablation, canaries, certificates, crash, determinism, fidelity, journal, lab, scale, throughput, trace, validation, vsphere
+evidence-%: .venv/.dev  ## measure a topic: ablation, canaries, certificates, crash, determinism, fidelity, journal, lab, scale, throughput, trace, validation, vendor, vsphere
 	@$(BIN)/python -m benchmarks.evidence_$*
 
 evidence-lab evidence-validation evidence-certificates: lab-packages

@@ -55,6 +55,20 @@ then recovered. See [the lab](lab.md) and [verification](verification.md).""",
     "validation": """The model is fitted to live runs of some numbers of guests and write loads, and
 predicts the others, of the same session. Errors are those of the predicted p50 and p95 against the
 measured ones. Table and method: [validation](validation.md).""",
+    "canaries": """For every requirement of the conformance kit there is a driver that is broken in
+just that way. Each runs against all requirements on the modelled reference; [the
+matrix](canaries.md) says what else fails with it, and [the kit's list](requirements.md) what each
+asks. The reference drivers
+themselves run twenty times, with other seeds. The other kits' numbers are those of their sources:
+csi-sanity 95 checks, libstoragemgmt's plugin test 54, none of which writes data and compares
+it.""",
+    "certificates": """The kit on every driver that ships, each on a system of its own: modelled
+arrays and hypervisor, the three open arrays, QEMU with real guests, and the vSphere driver against
+the endpoint of docs/vsphere-endpoint.md. What is not tested is in each certificate by name; why is
+in the pages of the drivers.""",
+    "vendor": """The commands of docs/certify.md, typed by a program into an empty folder with
+nothing but the wheel and the example's package, in a fresh virtual environment; then each file of
+the certificate is edited and has to be refused.""",
 }
 HEAD = """# Evidence
 

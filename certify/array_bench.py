@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from ..drivers.contracts import (
@@ -15,7 +17,7 @@ from ..drivers.contracts import (
     GroupSnapshotRequest,
     ReadableArrayDriver,
 )
-from ..drivers.errors import DriverError, NotFoundError
+from ..drivers.errors import BusyError, DriverError, NotFoundError, UnknownOutcomeError
 from ..drivers.records import StorageUnit, UnitId
 from .array_target import BLOCK_BYTES, ArrayTarget, ScratchUnit
 from .bench import Bench
@@ -24,6 +26,8 @@ from .recording import CallLog, recorded
 from .requirement import Blocked, Violation
 
 FENCE_TIMEOUT_S = 30.0
+CLEAN_LIMIT_S = 10.0
+CLEAN_STEP_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +115,19 @@ class ArrayBench(Bench[ArrayDriver, ArrayTarget]):
         """A deletion that the requirement is not about. Raises Blocked when it fails."""
         await self.setup(self.driver.delete_snapshot(ref), "deleting a snapshot")
 
+    async def read_back(
+        self, ref: GroupSnapshotRef, unit: BenchUnit, offset_bytes: int, length_bytes: int
+    ) -> bytes:
+        """What a snapshot holds of a unit, counted as ``write`` and ``read`` count."""
+        start = unit.scratch.begins_bytes + offset_bytes
+        return await self.readable.read_back(ref, unit.id, start, length_bytes)
+
     async def held(
         self, ref: GroupSnapshotRef, unit: BenchUnit, offset_bytes: int, length_bytes: int
     ) -> bytes:
         """What a snapshot holds of a unit. Raises Blocked when reading it fails."""
         return await self.setup(
-            self.readable.read_back(ref, unit.id, offset_bytes, length_bytes), "reading back"
+            self.read_back(ref, unit, offset_bytes, length_bytes), "reading back"
         )
 
     async def clone(self, ref: GroupSnapshotRef, unit: BenchUnit, name: str) -> StorageUnit:
@@ -191,22 +202,36 @@ class ArrayBench(Bench[ArrayDriver, ArrayTarget]):
         """Take away what a check made; what could not be, one sentence each."""
         left: list[str] = []
         for unit_id in list(self._clones):
-            try:
-                await self.readable.discard(unit_id)
-            except NotFoundError:
-                pass
-            except (DriverError, Violation) as error:
-                left.append(f"clone {unit_id} is left: {error}")
-            self._clones.pop(unit_id)
+            why = await self._taken_away(partial(self.readable.discard, unit_id))
+            if why:
+                left.append(f"clone {unit_id} is left: {why}")
+            else:
+                self._clones.pop(unit_id)
         try:
             found = await self.driver.list_snapshots(self.tag_prefix)
         except (DriverError, Violation) as error:
             return [*left, f"snapshots cannot be listed: {error}"]
         for one in found:
-            try:
-                await self.driver.delete_snapshot(one.ref)
-            except NotFoundError:
-                pass
-            except (DriverError, Violation) as error:
-                left.append(f"snapshot {one.ref.tag} is left: {error}")
+            why = await self._taken_away(partial(self.driver.delete_snapshot, one.ref))
+            left += [f"snapshot {one.ref.tag} is left: {why}"] if why else []
         return left
+
+    async def _taken_away(self, call: Callable[[], Awaitable[None]]) -> str:
+        """Why something could not be deleted; empty when it is gone.
+
+        A check may leave a call on its way that nobody waits for: what is busy is asked again.
+        """
+        end_s = self.now_s() + CLEAN_LIMIT_S
+        while True:
+            try:
+                await call()
+            except NotFoundError:
+                return ""
+            except (BusyError, UnknownOutcomeError) as error:
+                if self.now_s() >= end_s:
+                    return str(error)
+                await asyncio.sleep(CLEAN_STEP_S)
+            except (DriverError, Violation) as error:
+                return str(error)
+            else:
+                return ""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ..drivers.contracts import ArrayDriver
-from ..drivers.errors import DriverError
+from ..drivers.contracts import ArrayCapabilities, ArrayDriver
 from ..drivers.records import StorageUnit, UnitKind
 from ..errors import InputError
 from .array_bench import ArrayBench, BenchUnit
@@ -42,7 +41,7 @@ async def certify_array(
     async with target:
         log = CallLog()
         log.begin()
-        connection = Connection(target, log, options.effort, _METHODS)
+        connection = Connection(target, log, options.effort, _METHODS, ArrayCapabilities)
         try:
             return await _certify(target, connection, log, options, requirements)
         finally:
@@ -73,8 +72,8 @@ async def _certify(
 
     async def heal() -> None:
         try:
-            await connection.raw.list_snapshots(bench.tag_prefix)
-        except DriverError:
+            await bench.driver.list_snapshots(bench.tag_prefix)
+        except Exception:  # noqa: BLE001  # whatever a driver raises: a new connection may help
             await connection.close()
             bench.driver = await connection.open()
 
@@ -83,8 +82,8 @@ async def _certify(
             return f"it takes {requirement.units} scratch units, and there are {len(units)}"
         return lacking(requirement, target)
 
-    outcomes = await try_all(bench, requirements, ready, heal, options)
     environment = dict(await target.environment())
+    outcomes = await try_all(bench, requirements, ready, heal, options)
     took_s = bench.now_s() - start_s
     hooks = hooks_of(ArrayTarget)
     return result_of("array", target, connection.raw, options, environment, hooks, outcomes, took_s)

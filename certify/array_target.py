@@ -16,6 +16,8 @@ from .target import Target, is_base
 
 BLOCK_BYTES = 4096
 """What a host writes at once, and what offsets and lengths of plain writes are multiples of."""
+_PIECE_BYTES = 256 << 10
+"""Most in one request: larger direct ones to a FUSE file arrive in wrong places (Linux 6.18)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,16 @@ class ScratchUnit:
     unit_id:
         The array's own identifier as the array's console shows it, in the form that the driver
         gives it (``array/lun-7``); None when it is not known beforehand.
+    begins_bytes:
+        Which byte of the unit the kit's byte 0 is: not zero where hosts reach only a part of it,
+        such as one file of a datastore on it.
     """
 
     devices: tuple[DeviceIdentity, ...]
     capacity_bytes: int
     path: Path | None = None
     unit_id: UnitId | None = None
+    begins_bytes: int = 0
 
 
 @is_base
@@ -167,7 +173,7 @@ def _fill(handle: int, buffer: mmap.mmap, start: int) -> None:
 def _pour(handle: int, buffer: mmap.mmap, start: int) -> None:
     view, done = memoryview(buffer), 0
     while done < len(buffer):
-        done += os.pwritev(handle, [view[done:]], start + done)
+        done += os.pwritev(handle, [view[done : done + _PIECE_BYTES]], start + done)
 
 
 @contextmanager

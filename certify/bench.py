@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ..drivers.errors import DriverError
 from .effort import Effort
 from .outcome import Sample
-from .recording import CallLog
+from .recording import CallLog, short
 from .requirement import Blocked, Violation
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Bench(Generic[D, G]):
         except DriverError as error:
             said = f"{type(error).__name__} ({error})"
             raise Violation(f"{doing} raised {said} instead of {names}") from error
-        raise Violation(f"{doing} succeeded instead of raising {names}", answer=repr(answer))
+        raise Violation(f"{doing} succeeded instead of raising {names}", answer=short(answer))
 
     async def setup(self, call: Awaitable[T], doing: str) -> T:
         """The answer of a call that the requirement is not about.
@@ -141,6 +141,21 @@ class Bench(Generic[D, G]):
             return await call
         except DriverError as error:
             raise Blocked(f"{doing} failed: {error}") from error
+
+    @staticmethod
+    async def together(*calls: Awaitable[T]) -> list[T]:
+        """The answers of calls that run at the same time.
+
+        Raises
+        ------
+        BaseException
+            The first that one of them has raised, once all of them have ended.
+        """
+        came = await asyncio.gather(*calls, return_exceptions=True)
+        for one in came:
+            if isinstance(one, BaseException):
+                raise one
+        return [cast("T", one) for one in came]
 
     async def until(
         self, condition: Callable[[], Awaitable[bool]], limit_s: float, step_s: float = 0.02

@@ -15,7 +15,7 @@ from ..drivers.contracts import (
     VmSnapshotState,
 )
 from ..drivers.errors import DriverError, HappenedError, NotFoundError
-from ..drivers.records import Inventory, Vm, VmId
+from ..drivers.records import Inventory, PowerState, Vm, VmId
 from .array_target import BLOCK_BYTES
 from .bench import Bench
 from .effort import Effort
@@ -35,6 +35,10 @@ class HypervisorBench(Bench[HypervisorDriver, HypervisorTarget]):
         The scratch VMs by role; a check gets those that it asked for.
     ids:
         Their identifiers in the driver's inventory, by role.
+    files_before:
+        How many disk files each had before the suite, by role, where the target can tell.
+    power_before:
+        Their power states before the suite, by role.
     """
 
     def __init__(
@@ -52,6 +56,8 @@ class HypervisorBench(Bench[HypervisorDriver, HypervisorTarget]):
         super().__init__(driver, target, effort, limits, run, seed, log)
         self.vms = dict(vms)
         self.ids = dict(ids)
+        self.files_before: dict[str, int] = {}
+        self.power_before: dict[str, PowerState] = {}
 
     @property
     def capabilities(self) -> HypervisorCapabilities:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..drivers.contracts import HypervisorDriver
-from ..drivers.errors import DriverError
-from ..drivers.records import VmId
+from ..drivers.contracts import HypervisorCapabilities, HypervisorDriver
+from ..drivers.records import Vm
 from ..errors import InputError
 from .bench import TAG_PREFIX
 from .hypervisor_bench import HypervisorBench
@@ -47,7 +46,7 @@ async def certify_hypervisor(
     async with target:
         log = CallLog()
         log.begin()
-        connection = Connection(target, log, options.effort, _METHODS)
+        connection = Connection(target, log, options.effort, _METHODS, HypervisorCapabilities)
         try:
             return await _certify(target, connection, log, options, requirements)
         finally:
@@ -63,7 +62,8 @@ async def _certify(
 ) -> SuiteResult:
     driver: HypervisorDriver = await connection.open()
     vms = await target.vms()
-    ids = await _ids(driver, vms, type(target).__name__)
+    found = await _found(driver, vms, type(target).__name__)
+    ids = {role: vm.id for role, vm in found.items()}
     for state in await driver.list_snapshots(list(ids.values())):  # of a suite that was killed
         for old in reversed(state.snapshots):
             if old.tag.startswith(TAG_PREFIX):
@@ -71,12 +71,15 @@ async def _certify(
     bench = HypervisorBench(
         driver, target, vms, ids, options.effort, options.limits, options.run, options.seed, log
     )
+    bench.power_before = {role: vm.power_state for role, vm in found.items()}
+    if target.offers("files_of"):
+        bench.files_before = {role: len(await target.files_of(vm)) for role, vm in vms.items()}
     start_s = bench.now_s()
 
     async def heal() -> None:
         try:
-            await connection.raw.list_snapshots(list(ids.values()))
-        except DriverError:
+            await bench.driver.list_snapshots(list(ids.values()))
+        except Exception:  # noqa: BLE001  # whatever a driver raises: a new connection may help
             await connection.close()
             bench.driver = await connection.open()
 
@@ -86,8 +89,8 @@ async def _certify(
             return f"the target has no VM of role {', '.join(missing)}"
         return lacking(requirement, target)
 
-    outcomes = await try_all(bench, requirements, ready, heal, options)
     environment = dict(await target.environment())
+    outcomes = await try_all(bench, requirements, ready, heal, options)
     took_s = bench.now_s() - start_s
     hooks = hooks_of(HypervisorTarget)
     return result_of(
@@ -95,20 +98,20 @@ async def _certify(
     )
 
 
-async def _ids(
+async def _found(
     driver: HypervisorDriver, vms: Mapping[str, ScratchVm], where: str
-) -> dict[str, VmId]:
-    """The identifiers of the scratch VMs in the driver's inventory, by role."""
+) -> dict[str, Vm]:
+    """The scratch VMs in the driver's inventory, by role."""
     if PLAIN not in vms:
         raise InputError(where, "vms", f"has no VM of role {PLAIN}", "it is the one that all need")
     inventory = await driver.inventory()
-    ids = {}
+    by_role = {}
     for role, vm in vms.items():
         if role not in ROLES:
             raise InputError(where, f"vms.{role}", "is no role", f"roles are {', '.join(ROLES)}")
-        found = [one.id for one in inventory.vms if one.name == vm.name]
+        found = [one for one in inventory.vms if one.name == vm.name]
         if len(found) != 1:
             problem = f"the inventory has {len(found)} VMs called {vm.name!r}"
             raise InputError(where, f"vms.{role}", problem)
-        ids[role] = found[0]
-    return ids
+        by_role[role] = found[0]
+    return by_role

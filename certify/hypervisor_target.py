@@ -26,8 +26,10 @@ RAW = "raw"
 """Role of a running VM whose second disk is a raw device mapping in physical mode."""
 KEPT = "kept"
 """Role of a running VM that carries one snapshot of somebody else."""
+APART = "apart"
+"""Role of a running VM whose deltas are made on another datastore than its one disk lies on."""
 
-ROLES = (PLAIN, SECOND, WIDE, OFF, TOOLLESS, INDEPENDENT, RAW, KEPT)
+ROLES = (PLAIN, SECOND, WIDE, OFF, TOOLLESS, INDEPENDENT, RAW, KEPT, APART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class ScratchVm:
         The device behind the disk of role ``raw``.
     foreign_snapshot:
         The name of the snapshot of role ``kept``.
+    delta_datastore:
+        The name of the datastore on which the deltas of role ``apart`` are made.
+    capacities_bytes:
+        The size of each disk, in the order of ``datastores``, where known beforehand.
     """
 
     name: str
@@ -54,6 +60,8 @@ class ScratchVm:
     extents: Mapping[str, tuple[DeviceIdentity, ...]] | None = None
     raw_device: DeviceIdentity | None = None
     foreign_snapshot: str | None = None
+    delta_datastore: str | None = None
+    capacities_bytes: tuple[int, ...] | None = None
 
 
 @is_base

@@ -79,7 +79,7 @@ class _Recorded:
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         async def call(*args: Any, **options: Any) -> Any:
             start_s = asyncio.get_running_loop().time()
-            detail = ", ".join(_short(one) for one in (*args, *options.values()))
+            detail = ", ".join(short(one) for one in (*args, *options.values()))
             try:
                 async with asyncio.timeout(self._timeout_s) as limit:
                     answer = await method(*args, **options)
@@ -100,13 +100,14 @@ class _Recorded:
             except Exception as error:
                 self._log.add(name, detail, start_s, f"{type(error).__name__}: {error}")
                 raise
-            self._log.add(name, detail, start_s, _short(answer))
+            self._log.add(name, detail, start_s, short(answer))
             return answer
 
         return call
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as a certificate quotes it: never more than a line, never data."""
     if isinstance(value, bytes | bytearray):
         return f"{len(value)} bytes"
     text = str(value) if isinstance(value, str | int | float | None) else repr(value)

@@ -55,12 +55,18 @@ class Connection:
     """The connection that checks share; opened again when a check has broken it."""
 
     def __init__(
-        self, target: Target[Any], log: CallLog, effort: Effort, methods: Collection[str]
+        self,
+        target: Target[Any],
+        log: CallLog,
+        effort: Effort,
+        methods: Collection[str],
+        capabilities: type[Any],
     ) -> None:
         self._target = target
         self._log = log
         self._effort = effort
         self._methods = methods
+        self._capabilities = capabilities
         self._stack = AsyncExitStack()
         self.raw: Any = None
 
@@ -70,7 +76,8 @@ class Connection:
         Raises
         ------
         InputError
-            What ``connect`` gives is no driver: a method of the contract is missing.
+            What ``connect`` gives is no driver: a method of the contract is missing, or its
+            capabilities are none.
         StillframeError
             The system does not answer.
         """
@@ -89,6 +96,10 @@ class Connection:
         if missing:
             problem = f"{_name_of(type(self.raw))} lacks {', '.join(missing)}"
             raise InputError(where, "driver", problem, "docs/certify.md lists what a driver has")
+        if not isinstance(self.raw.capabilities, self._capabilities):
+            problem = f"{_name_of(type(self.raw))}.capabilities is {self.raw.capabilities!r}"
+            advice = f"it has to be a property that gives {self._capabilities.__name__}"
+            raise InputError(where, "driver", problem, advice)
         return recorded(self.raw, self._log, self._effort.call_timeout_s)
 
     async def close(self) -> None:
@@ -115,6 +126,7 @@ async def try_all(
     """
     wanted = [one for one in requirements if not options.only or one.id in options.only]
     outcomes = []
+    gone = ""
     for number, requirement in enumerate(wanted):
         options.tell(requirement.id, number / len(wanted))
         bench.begin(requirement.id)
@@ -124,12 +136,35 @@ async def try_all(
             outcome = Outcome(requirement.id, Verdict.ABSENT, absent)
         elif reason:
             outcome = Outcome(requirement.id, Verdict.NOT_TESTED, reason)
+        elif gone:
+            outcome = Outcome(requirement.id, Verdict.BLOCKED, gone)
         else:
-            outcome = await _try_one(bench, requirement)
-            bench.left += await bench.clean()
-            await heal()
+            try:
+                outcome = await _try_one(bench, requirement)
+            finally:  # at Ctrl-C too
+                left = await _cleaned(bench)
+            gone = await _gone(heal)
+            if left and not gone:  # perhaps only because the connection was of no use any more
+                left = await _cleaned(bench)
+            bench.left += [one for one in left if one not in bench.left]
         outcomes.append(outcome)
     return outcomes
+
+
+async def _cleaned(bench: AnyBench) -> list[str]:
+    try:
+        return await bench.clean()
+    except Exception as error:  # noqa: BLE001  # whatever a driver raises, the suite goes on
+        return [f"cleaning up failed: {type(error).__name__}: {error}"]
+
+
+async def _gone(heal: Callable[[], Awaitable[None]]) -> str:
+    """Why nothing more can be tried, after one last try to connect; empty when it can."""
+    try:
+        await heal()
+    except Exception as error:  # noqa: BLE001  # what was seen so far is worth a certificate
+        return f"the system no longer answers: {error}"
+    return ""
 
 
 def _absent(bench: AnyBench, requirement: Requirement[Any]) -> str:

@@ -37,9 +37,13 @@ class Target(Generic[D]):
     settings_model:
         A pydantic model that the settings have to follow; None when the class checks them itself
         (raising InputError). A checked model is what ``settings`` then is.
+    modelled:
+        The system exists only while the suite runs and is the same for the same seed, so that the
+        certificate is too; tags need not differ from run to run.
     """
 
     name: str = ""
+    modelled: ClassVar[bool] = False
     settings_model: ClassVar[type[Any] | None] = None
 
     def __init__(self, settings: Any, folder: Path, seed: int) -> None:

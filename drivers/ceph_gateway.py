@@ -26,6 +26,8 @@ _POLL_S = 0.01
 class Gateway:
     """One gateway; connects for each call, because its socket serves one client at a time.
 
+    Calls of one driver wait for each other.
+
     Parameters
     ----------
     socket:
@@ -41,6 +43,7 @@ class Gateway:
         self._conf = conf_file
         self._pool = pool
         self._timeout_s = timeout_s
+        self._turn = asyncio.Lock()
 
     async def exports(self) -> dict[str, str]:
         """By export, the image of our pool that it stands for.
@@ -139,6 +142,12 @@ class Gateway:
 
     @asynccontextmanager
     async def _connected(self, operation: str, subject: str) -> AsyncIterator[Monitor]:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            reason = f"other calls have kept the gateway for {self._timeout_s:g} s"
+            raise BusyError(operation, subject, reason) from None
         monitor = Monitor(subject, self._socket, self._timeout_s, self._timeout_s)
         try:
             yield monitor
@@ -146,6 +155,7 @@ class Gateway:
             raise DidNotHappenError(operation, subject, f"the gateway refuses: {error}") from error
         finally:
             await monitor.close()
+            self._turn.release()
 
 
 async def _has_export(monitor: Monitor, name: str) -> bool:

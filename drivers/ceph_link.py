@@ -64,9 +64,11 @@ class CephLink:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._deaf = False
+        self._retired: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Start the worker, unless it runs.
+        """Start the worker, unless it runs and hears the cluster.
 
         Raises
         ------
@@ -75,9 +77,9 @@ class CephLink:
         """
         async with self._starting:
             # Its end shows in the pipe before the process is reaped.
-            if self._reader is not None and not self._reader.done():
+            if self._reader is not None and not self._reader.done() and not self._deaf:
                 return
-            await self.close()
+            self._retire()
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._argv,
@@ -90,7 +92,7 @@ class CephLink:
             except OSError as error:
                 raise StillframeError(f"{self._argv[0]} cannot be started: {error}") from error
             await self._greeted(self._process)
-            self._reader = asyncio.create_task(self._read(self._process))
+            self._reader = asyncio.create_task(self._read(self._process, self._waiting))
 
     async def _greeted(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101  # a pipe was asked for
@@ -162,6 +164,9 @@ class CephLink:
             return answer["ok"]
         kind, reason = answer["kind"], answer["error"]
         if kind == "silent":
+            # A session whose monitor and OSDs were killed and came back may never hear of it
+            # (librados 16.2), while a new one is served at once.
+            self._deaf = True
             raise lost(operation, subject, f"the cluster does not answer: {reason}")
         raise _KINDS.get(kind, lost)(operation, subject, reason)
 
@@ -172,42 +177,58 @@ class CephLink:
             await self.start()
         except StillframeError as error:
             raise DidNotHappenError(operation, subject, error.what, error.advice) from error
-        number = next(self._numbers)
+        number, waiting = next(self._numbers), self._waiting
         answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answered
+        waiting[number] = answered
         try:
             self._send({"id": number, **request})
             async with asyncio.timeout(limit_s):
                 return await answered
         finally:
-            del self._waiting[number]
+            del waiting[number]
 
     def _send(self, request: dict[str, Any]) -> None:
         if self._process is None or self._process.stdin is None:
             raise ConnectionResetError
         self._process.stdin.write((json.dumps(request) + "\n").encode())
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(
+        self, process: asyncio.subprocess.Process, asked: dict[int, asyncio.Future[dict[str, Any]]]
+    ) -> None:
         assert process.stdout is not None  # noqa: S101  # a pipe was asked for
         try:
             while line := await process.stdout.readline():
                 answer = json.loads(line)
-                waiting = self._waiting.get(answer["id"])
+                waiting = asked.get(answer["id"])
                 if waiting is not None and not waiting.done():
                     waiting.set_result(answer)
         finally:
-            for waiting in self._waiting.values():
+            for waiting in asked.values():
                 if not waiting.done():
                     waiting.set_exception(ConnectionResetError())
 
+    def _retire(self) -> None:
+        """Ask nothing more of this worker; it ends by itself, after what it has begun."""
+        process, self._process = self._process, None
+        reader, self._reader = self._reader, None
+        self._waiting, self._deaf = {}, False
+        if process is not None:
+            ending = asyncio.create_task(self._ended(process, reader))
+            self._retired.add(ending)
+            ending.add_done_callback(self._retired.discard)
+
+    async def _ended(
+        self, process: asyncio.subprocess.Process, reader: asyncio.Task[None] | None
+    ) -> None:
+        await self._end(process)
+        if reader is not None:
+            await asyncio.wait([reader])
+
     async def close(self) -> None:
         """End the worker; what it has begun it finishes, unless the cluster keeps it too long."""
-        process, self._process = self._process, None
-        if process is not None:
-            await self._end(process)
-        if self._reader is not None:
-            await asyncio.wait([self._reader])
-            self._reader = None
+        self._retire()
+        if self._retired:
+            await asyncio.wait(self._retired)
 
     async def _end(self, process: asyncio.subprocess.Process) -> str:
         """Close its stdin and wait for the end; what it wrote to stderr."""

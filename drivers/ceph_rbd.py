@@ -193,7 +193,15 @@ class CephRbdDriver:
     async def read_back(
         self, ref: GroupSnapshotRef, unit_id: UnitId, offset_bytes: int, length_bytes: int
     ) -> bytes:
-        """Bytes of a unit as the snapshot holds them."""
+        """Bytes of a unit as the snapshot holds them.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such snapshot, or it does not hold the unit.
+        NeverWillError
+            The bytes are not all within the unit.
+        """
         with self._kept(ref.tag):
             text = await self._link.ask(
                 "read_back",

@@ -150,6 +150,9 @@ class Pool:
     def read(self, tag: str, token: str, image: str, offset: int, length: int) -> str:
         """Bytes of an image as a group snapshot holds them, in base 64."""
         with self._at(tag, token, image) as opened:
+            size = opened.size()
+            if offset < 0 or length < 0 or offset + length > size:
+                raise RefusedError("never", f"{length} bytes at {offset} are not within {size}")
             data: bytes = opened.read(offset, length)
         return base64.b64encode(data).decode()
 

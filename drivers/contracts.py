@@ -4,7 +4,9 @@ A driver is any class with these methods; it need not inherit. All times are sec
 of the running event loop (``asyncio.get_running_loop().time()``), all sizes bytes. A quantity that
 a driver cannot see is ``None``, never zero. Cancelling a call means that the caller stopped
 waiting, not that the system stopped working: a driver makes no promise about the outcome of a
-cancelled call, and the orchestrator looks for its tag afterwards.
+cancelled call, and the orchestrator looks for its tag afterwards. A question that stays without
+an answer (``inventory``, ``resolve``, ``list_snapshots``) ends in some ``DriverError`` in bounded
+time.
 
 Records that pass by once or more per VM are named tuples: a frozen dataclass of five fields takes
 two to three times as long to make, and a run makes a dozen for each VM.
@@ -229,7 +231,11 @@ class SnapshotMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupSnapshotRequest:
-    """Units of one array to snapshot at one point in time, and the tag to do it under."""
+    """Units of one array to snapshot at one point in time, and the tag to do it under.
+
+    ``fence_timeout_s`` is the longest that writes to the units may be held for it: a snapshot that
+    would take longer is given up with DidNotHappenError, and nothing of it is left.
+    """
 
     unit_ids: tuple[UnitId, ...]
     tag: str
@@ -335,7 +341,10 @@ class ReadableArrayDriver(ArrayDriver, Protocol):
     async def read_back(
         self, ref: GroupSnapshotRef, unit_id: UnitId, offset_bytes: int, length_bytes: int
     ) -> bytes:
-        """Bytes of a unit as the snapshot holds them."""
+        """Bytes of a unit as the snapshot holds them, as many as were asked for.
+
+        What does not lie within the unit is refused (NeverWillError or DidNotHappenError).
+        """
         ...
 
     async def clone(self, ref: GroupSnapshotRef, unit_id: UnitId, name: str) -> StorageUnit:

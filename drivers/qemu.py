@@ -173,7 +173,8 @@ class QemuDriver:
 def _counted(vm: QemuVm, operation: str) -> Iterator[None]:
     vm.under_way[operation] += 1
     try:
-        yield
+        with vm.monitor.used():
+            yield
     finally:
         vm.under_way[operation] -= 1
 

@@ -9,6 +9,7 @@ data, so that it is no member of any chain from then on.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -119,6 +120,21 @@ def restore(overlay: Path) -> None:
     if aside.exists():
         aside.rename(overlay)
         sync_file(overlay.parent)
+
+
+def is_open(path: Path) -> bool:
+    """Whether anybody has a file open; no on file systems that cannot tell.
+
+    A write lease is only given for a file that nobody else has open (fcntl(2), F_SETLEASE).
+    """
+    number = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.fcntl(number, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    finally:
+        os.close(number)
+    return False
 
 
 def delete(path: Path) -> None:

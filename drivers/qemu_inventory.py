@@ -94,7 +94,7 @@ def _vm(
         name=guest.name,
         host_id=host.id,
         power_state=PowerState.OFF if look.is_on is False else PowerState.ON,
-        home_datastore_id=disks[0].datastore_id,
+        home_datastore_id=vm.home(mounts) or disks[0].datastore_id,
         disks=disks,
         can_quiesce=can_quiesce,
         snapshot_count=len(vm.snapshots(look)),

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import StillframeError
 from .hostfacts import run_tool
 from .qemu_blocks import Chain, Link
-from .qemu_files import chain_of, overlay_of, retire, sync_file
+from .qemu_files import chain_of, is_open, overlay_of, restore, retire, sync_file
 from .qemu_settings import Guest
 
 
@@ -68,7 +68,19 @@ async def _merge(base: Path, below: Path, overlay: Path, above: Path | None) -> 
         words = ("rebase", "-q", "-u", "-f", "qcow2", "-F", _format(below, base), "-b", below)
         await run_tool("qemu-img", *words, above)
         await asyncio.to_thread(sync_file, above)
-    await asyncio.to_thread(retire, overlay)
+    await asyncio.to_thread(_retire_unused, overlay)
+
+
+def _retire_unused(overlay: Path) -> None:
+    """Take a merged overlay out of its chain, unless a QEMU was started on it since.
+
+    What such a guest writes is in the overlay alone. Whoever has not opened it before it is renamed
+    does not find it any more, so it is renamed first and looked at then.
+    """
+    aside = retire(overlay)
+    if is_open(aside):
+        restore(overlay)
+        raise StillframeError(f"{overlay} is busy: it was opened when it had been merged")
 
 
 def _format(path: Path, base: Path) -> str:

@@ -26,6 +26,8 @@ class QemuSettings(BaseModel):
         Each folder in it with a ``guest.yaml`` is one VM.
     connect_timeout:
         Seconds for QEMU's monitor to answer; one that does not is held by another client.
+    answer_timeout:
+        Seconds for QEMU to answer a command; jobs may run for as long as they take.
     agent_timeout:
         Seconds for a guest agent to answer that it is there.
     thaw_timeout:
@@ -36,6 +38,7 @@ class QemuSettings(BaseModel):
 
     guests_folder: Path
     connect_timeout: Seconds = Field(default=5.0, gt=0)
+    answer_timeout: Seconds = Field(default=60.0, gt=0)
     agent_timeout: Seconds = Field(default=5.0, gt=0)
     thaw_timeout: Seconds = Field(default=10.0, gt=0)
 

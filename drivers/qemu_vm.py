@@ -60,7 +60,7 @@ class QemuVm:
     def __init__(self, vm_id: VmId, guest: Guest, settings: QemuSettings, facts: HostFacts) -> None:
         self.id = vm_id
         self.guest = guest
-        self.monitor = Monitor(guest.qmp, settings.connect_timeout)
+        self.monitor = Monitor(guest.qmp, settings.connect_timeout, settings.answer_timeout)
         self.records = Records(guest.folder)
         self.lock = asyncio.Lock()
         self.under_way: Counter[str] = Counter()
@@ -76,10 +76,12 @@ class QemuVm:
     def follow(self, work: asyncio.Task[Window]) -> None:
         """A command to QEMU that goes on although nobody may wait for it any more."""
         self.under_way["command"] += 1
+        self.monitor.take()
         work.add_done_callback(self._followed)
 
     def _followed(self, work: asyncio.Task[Window]) -> None:
         self.under_way["command"] -= 1
+        self.monitor.give_back()
         if not work.cancelled():
             work.exception()  # whoever waits hears of it; without one, nobody has to
 
@@ -95,10 +97,11 @@ class QemuVm:
         MonitorLostError
             QEMU comes and goes: look again later.
         """
-        try:
-            return await self._look()
-        except MonitorLostError:  # the connection is of a QEMU that is no more: look at what is
-            return await self._look()
+        with self.monitor.used():
+            try:
+                return await self._look()
+            except MonitorLostError:  # of a QEMU that is no more: look at what is
+                return await self._look()
 
     async def _look(self) -> Look:
         records = self.records.all()
@@ -173,11 +176,17 @@ class QemuVm:
                 store = self.datastore_of(link.path, mounts)
                 key = self.guest.key_of(number)
                 files.append(FileLocation(str(link.path), store, role, key))
-        described = self.guest.folder / GUEST_FILE
-        home = self.datastore_of(described, mounts)
-        if any(file.datastore_id == home for file in files):
+        home = self.home(mounts)
+        if home is not None:
+            described = self.guest.folder / GUEST_FILE
             files.append(FileLocation(str(described), home, FileRole.CONFIG))
         return VmLocation(tuple(files))
+
+    def home(self, mounts: Sequence[Mount]) -> DatastoreId | None:
+        """The datastore of the folder that describes it; None where no disk of it lies there."""
+        home = self.datastore_of(self.guest.folder / GUEST_FILE, mounts)
+        on = {self.datastore_of(disk.file, mounts) for disk in self.guest.disks}
+        return home if home in on else None
 
     def datastore_of(self, path: Path, mounts: Sequence[Mount]) -> DatastoreId:
         """The datastore of a file: the file system that it lies on."""

@@ -48,9 +48,9 @@ class QsdDriver:
     ``system_id/clones/NAME``.
     """
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, least_free_bytes: float) -> None:
         self._daemon = daemon
-        self._groups = Groups(daemon)
+        self._groups = Groups(daemon, least_free_bytes)
         self._clones = Clones(daemon, self._groups)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -97,7 +97,7 @@ class QsdDriver:
         BusyError
             A snapshot of this tag is being made, or another process does not let go of the pool.
         PoolFullError
-            There is no room for the overlays.
+            There is no room for the overlays, or less than what later overwrites may need.
         DidNotHappenError
             The daemon refused, or did not answer before the transaction was sent.
         UnknownOutcomeError
@@ -213,7 +213,7 @@ async def open_qsd(system_id: ArrayId, settings: Mapping[str, Any]) -> AsyncIter
     monitor = Monitor(system_id, checked.qmp_socket, checked.connect_timeout, checked.call_timeout)
     await monitor.connect("connect")
     daemon = Daemon(system_id, Pool(checked.pool_folder.resolve()), monitor, checked.call_timeout)
-    driver = QsdDriver(daemon)
+    driver = QsdDriver(daemon, checked.least_free)
     try:
         yield driver
     finally:

@@ -44,7 +44,8 @@ class Clones:
             # A reader that died may have left it; nobody else can be reading, the pool is locked.
             await daemon.end_export(READ, _READ_EXPORT)
             options = {"type": "nbd", "id": _READ_EXPORT, "node-name": graph.nodes[image]}
-            await daemon.monitor.change(
+            # Whatever is lost on the way, nothing that counts has changed.
+            await daemon.monitor.call(
                 READ, "block-export-add", options | {"name": _READ_EXPORT, "writable": False}
             )
             try:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from .errors import BusyError, DidNotHappenError, DriverError, NeverWillError, PoolFullError
+from .errors import (
+    BusyError,
+    DidNotHappenError,
+    DriverError,
+    NeverWillError,
+    PoolFullError,
+    UnknownOutcomeError,
+)
 from .qsd_graph import Chain, Graph, read_graph
 from .qsd_monitor import Look, Monitor, RefusedError
 from .qsd_pool import (
@@ -98,7 +105,7 @@ class Daemon:
         BusyError
             Another process held it for too long, or is making the group of this tag.
         """
-        with translated(operation, subject):
+        with translated(operation, subject), self._told_of(subject):
             async with contextlib.AsyncExitStack() as stack:
                 try:
                     await stack.enter_async_context(self.pool.locked(0.0))
@@ -109,6 +116,16 @@ class Daemon:
                     await stack.enter_async_context(self.pool.locked(self._lock_limit_s))
                 await self._settle(operation)
                 yield
+
+    @contextlib.contextmanager
+    def _told_of(self, subject: str) -> Iterator[None]:
+        """What the monitor tells of the array is told of what the call is about."""
+        try:
+            yield
+        except (DidNotHappenError, UnknownOutcomeError) as error:
+            if error.subject != self.array_id:
+                raise
+            raise type(error)(error.operation, subject, error.reason, error.advice) from error
 
     async def _settle(self, operation: str) -> None:
         """Decide about groups whose maker ended in the middle.

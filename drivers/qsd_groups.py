@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from ..quantity import format_bytes
 from .contracts import GroupSnapshot, GroupSnapshotRef, GroupSnapshotRequest, Window
 from .errors import (
     BusyError,
@@ -13,6 +14,7 @@ from .errors import (
     HappenedError,
     NeverWillError,
     NotFoundError,
+    PoolFullError,
     UnknownOutcomeError,
 )
 from .qsd_daemon import MERGE_JOB, Daemon, being_made, not_ours
@@ -29,10 +31,17 @@ MOST_SNAPSHOTS = 100
 
 
 class Groups:
-    """The group snapshots of one array."""
+    """The group snapshots of one array.
 
-    def __init__(self, daemon: Daemon) -> None:
+    Parameters
+    ----------
+    least_free_bytes:
+        What has to be free in the pool before a group is made.
+    """
+
+    def __init__(self, daemon: Daemon, least_free_bytes: float) -> None:
         self._daemon = daemon
+        self._least_free_bytes = least_free_bytes
         self._making: set[str] = set()
         self._made: dict[int, GroupSnapshot] = {}
 
@@ -56,6 +65,7 @@ class Groups:
         if known is not None:
             return self._known(graph, known, unit_ids)
         units = self._admitted(graph, tag, unit_ids)
+        await self._check_space(tag)
         number = await asyncio.to_thread(daemon.pool.next_number)
         record = GroupRecord(tag, number, units, Stage.MAKING)
         if not daemon.pool.can_name(units, record):
@@ -103,6 +113,13 @@ class Groups:
                 reason = f"{unit_id} has {MOST_SNAPSHOTS} snapshots"
                 raise NeverWillError(SNAPSHOT, tag, reason, "delete some of them")
         return tuple(map(self._daemon.unit_name, unit_ids))
+
+    async def _check_space(self, tag: str) -> None:
+        free = await asyncio.to_thread(self._daemon.pool.free_bytes)
+        least = self._least_free_bytes
+        if free < least:
+            reason = f"{format_bytes(free)} are free in the pool, {format_bytes(least)} are needed"
+            raise PoolFullError(SNAPSHOT, tag, reason, "delete snapshots, or enlarge the pool")
 
     async def _prepare(self, graph: Graph, record: GroupRecord) -> None:
         """Make the overlays, which takes most of the time, while nobody is held."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ from .errors import DidNotHappenError, UnknownOutcomeError
 _LOOK_S = 0.25
 """How often one looks while no event tells of a change."""
 _GOODBYE_S = 1.0
+_LINE_S = 0.02
+_NO_PLACE_IN_LINE = (errno.EAGAIN, errno.EINVAL, errno.ENOTCONN)
+"""How connecting fails while too many wait for a monitor: one may. The kernel says EAGAIN, and
+asyncio takes that for success and stumbles later."""
 _quiet = logging.getLogger("stillframe.drivers.qsd.protocol")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False  # the client's log tells of every failed connection; our errors do too
@@ -69,7 +74,7 @@ class Monitor:
     async def call(
         self, operation: str, command: str, arguments: Mapping[str, Any] | None = None
     ) -> Any:
-        """Send a command whose loss changes nothing.
+        """Send a command whose loss changes nothing; a question is asked again if it got lost.
 
         Raises
         ------
@@ -81,6 +86,11 @@ class Monitor:
         try:
             return await self.change(operation, command, arguments)
         except UnknownOutcomeError as error:
+            # A connection that had ended unseen since the last call: a daemon that was started
+            # anew, or has hung up. One that hangs is not asked twice.
+            if command.startswith("query-") and isinstance(error.__cause__, ExecInterruptedError):
+                with contextlib.suppress(UnknownOutcomeError):
+                    return await self.change(operation, command, arguments)
             raise DidNotHappenError(operation, self._subject, error.reason) from error
 
     async def change(
@@ -192,13 +202,10 @@ class Monitor:
             if client is not None and client.runstate.name == "RUNNING":
                 return client
             await self._drop()
-            client = QMPClient(self._subject)
-            client.logger = _quiet
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
-                    await client.connect(str(self._socket))
+                    client = await self._greeted()
             except TimeoutError:
-                await _disconnect(client)
                 reason = (
                     f"{self._socket} did not greet within {self._connect_timeout_s:g} s: "
                     "another client holds it, or the daemon hangs"
@@ -213,6 +220,22 @@ class Monitor:
                 ) from error
             self._client = client
             return client
+
+    async def _greeted(self) -> QMPClient:
+        """A client that has been greeted; others may stand in line before it."""
+        while True:
+            client = QMPClient(self._subject)
+            client.logger = _quiet
+            try:
+                await client.connect(str(self._socket))
+                return client
+            except ConnectError as error:
+                if getattr(error.exc, "errno", 0) not in _NO_PLACE_IN_LINE:
+                    raise
+                await asyncio.sleep(_LINE_S)
+            except BaseException:
+                await _disconnect(client)
+                raise
 
     async def _drop(self) -> None:
         client, self._client = self._client, None

@@ -8,7 +8,8 @@ file                     what it is
 ``UNIT.TAG.N.qcow2``     takes the writes since group ``N``; what is under it is the snapshot
 ``groups/N.STAGE.json``  the record of group ``N``: its tag and units; how far it is, in its name
 ``clones/NAME.qcow2``    what was written to a clone; ``NAME.dev`` is where it is exported
-``qmp.sock``             the driver's monitor; ``lab.sock`` is for somebody else
+``qmp.sock``             the driver's monitor; ``lab.sock`` is for somebody else, as may
+                         ``qmp-1.sock``, ``qmp-2.sock``, … be
 ``nbd.sock``             where snapshots are read
 ``lock``                 held by whoever changes anything
 =======================  ==========================================================================
@@ -94,6 +95,10 @@ class Pool:
         """The first image of a unit."""
         return self.folder / f"{unit}.raw"
 
+    def monitor(self, number: int) -> Path:
+        """The socket of a further monitor, counted from 1."""
+        return self.folder / f"qmp-{number}.sock"
+
     def device(self, unit: str) -> Path:
         """Where a unit is exported."""
         return self.folder / f"{unit}.dev"
@@ -106,6 +111,11 @@ class Pool:
         """Whether the file system has room for the names of a group's overlays."""
         names = (self.overlay(unit, record).name for unit in units)
         return all(len(os.fsencode(name)) <= NAME_BYTES for name in names)
+
+    def free_bytes(self) -> int:
+        """Bytes that are free in the pool's file system."""
+        facts = os.statvfs(self.folder)
+        return facts.f_bavail * facts.f_frsize
 
     def sync(self) -> None:
         """Make sure that files which were made survive a loss of power under their names."""

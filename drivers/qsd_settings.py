@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError
-from ..quantity import Seconds
+from ..quantity import Bytes, Seconds
 
 
 class QsdSettings(BaseModel):
@@ -26,6 +26,9 @@ class QsdSettings(BaseModel):
     call_timeout:
         Seconds without an answer after which a command is given up, and for which one waits for
         another process that is changing the pool.
+    least_free:
+        Bytes that have to be free in the pool: after a snapshot every first overwrite takes some,
+        and when none are left the writes of the units fail.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +37,7 @@ class QsdSettings(BaseModel):
     pool_folder: Path
     connect_timeout: Seconds = Field(default=5.0, gt=0)
     call_timeout: Seconds = Field(default=30.0, gt=0)
+    least_free: Bytes = Field(default=64 << 20, ge=0)
 
 
 def parse_settings(system_id: str, settings: Mapping[str, Any]) -> QsdSettings:

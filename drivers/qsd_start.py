@@ -149,14 +149,20 @@ def _chain(top: Path, base: Path) -> list[Path]:
     return chain[::-1]
 
 
-def daemon_arguments(pool: Pool) -> list[str]:
+def daemon_arguments(pool: Pool, more_monitors: int = 0) -> list[str]:
     """The arguments after ``qemu-storage-daemon`` that bring everything up again.
 
     To be called when no links are broken (any more). Exports
     have the names of their units. Raises PoolError as :func:`chain_of` does.
+
+    Parameters
+    ----------
+    more_monitors:
+        Monitors beside the driver's and the lab's, each of which serves one client at a time.
     """
     words = []
-    for name, socket in (("driver", pool.qmp_socket), ("lab", pool.lab_socket)):
+    more = [(f"driver-{number}", pool.monitor(number)) for number in range(1, more_monitors + 1)]
+    for name, socket in (("driver", pool.qmp_socket), ("lab", pool.lab_socket), *more):
         words += ["--chardev", f"socket,path={socket},server=on,wait=off,id={name}"]
         words += ["--monitor", f"chardev={name}"]
     words += ["--nbd-server", f"addr.type=unix,addr.path={pool.nbd_socket}"]

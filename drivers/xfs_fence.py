@@ -171,8 +171,10 @@ class Fence:
         def finish() -> None:
             for thread in self._threads:
                 thread.join()
-            self._close()
-            then()
+            try:
+                self._close()
+            finally:
+                then()
 
         if all(job.done() for job in self._jobs):
             finish()

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import StillframeError
@@ -33,8 +34,9 @@ class Marker:
         self._lock = lock
 
     def remove(self) -> None:
-        """Everything is thawed."""
-        self._path.unlink(missing_ok=True)
+        """Everything is thawed. A note that stays in a pool that fails harms nobody."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
         self._lock.release()
 
     def leave(self) -> None:
@@ -52,7 +54,12 @@ def write_marker(folder: Path, devices: Sequence[DeviceNumber]) -> Marker:
         lock = try_lock(path, create=True)
         if lock is not None:
             break
-    os.write(lock.descriptor, json.dumps({"boot": boot_id(), "devices": list(devices)}).encode())
+    noted = json.dumps({"boot": boot_id(), "devices": list(devices)})
+    try:
+        os.write(lock.descriptor, noted.encode())
+    except OSError:
+        lock.release()
+        raise
     return Marker(path, lock)
 
 

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -50,6 +51,8 @@ GROUPS_AT_ONCE = 8
 """Group calls that run at the same time; each waits in a thread, most of the time for a disk."""
 _OTHER_CALLS = 4
 _RETRY_S = 0.5
+_OTHERS_S = 5.0
+_POLL_S = 0.005
 T = TypeVar("T")
 
 
@@ -226,12 +229,20 @@ class XfsReflinkDriver:
         return GroupSnapshot(ref, units, *manifest.clock())
 
     def _delete(self, ref: GroupSnapshotRef) -> None:
-        try:
-            if not self._store.delete(ref.tag, ref.snapshot_id):
-                raise NotFoundError("delete_snapshot", ref.tag, "there is no such snapshot")
-        except BlockingIOError:
-            reason = "it is being made or deleted"
-            raise BusyError("delete_snapshot", ref.tag, reason, retry_after_s=_RETRY_S) from None
+        # Whoever makes it lets go a moment after it can be seen; whoever deletes it is soon done.
+        give_up_s = time.monotonic() + _OTHERS_S
+        while True:
+            try:
+                if not self._store.delete(ref.tag, ref.snapshot_id):
+                    raise NotFoundError("delete_snapshot", ref.tag, "there is no such snapshot")
+            except BlockingIOError:
+                if time.monotonic() < give_up_s:
+                    time.sleep(_POLL_S)
+                    continue
+                reason = "it is being made or deleted"
+                busy = BusyError("delete_snapshot", ref.tag, reason, retry_after_s=_RETRY_S)
+                raise busy from None
+            return
 
     def _snapshot_file(self, operation: str, ref: GroupSnapshotRef, unit_id: UnitId) -> Path:
         manifest = self._store.find(ref.tag)
@@ -246,7 +257,11 @@ class XfsReflinkDriver:
         self, ref: GroupSnapshotRef, unit_id: UnitId, offset_bytes: int, length_bytes: int
     ) -> bytes:
         path = self._snapshot_file("read_back", ref, unit_id)
-        with path.open("rb") as file:
+        try:
+            opened = path.open("rb")
+        except FileNotFoundError:
+            raise NotFoundError("read_back", ref.tag, "it has just been deleted") from None
+        with opened as file:
             size = os.fstat(file.fileno()).st_size
             if offset_bytes < 0 or length_bytes < 0 or offset_bytes + length_bytes > size:
                 reason = f"{unit_id} holds {size} bytes"

@@ -80,7 +80,8 @@ class Manifest:
         """When it was cut and for how long writes were held; None for another boot's clock."""
         if self.boot != boot_id():
             return None, None
-        return self.cut_s, None if self.fence is None else Window(*self.fence)
+        # A freeze begins to hold writes at some point within the kernel's call, not at its start.
+        return self.cut_s, None if self.fence is None else Window(*self.fence, exact=False)
 
 
 class Staged:
@@ -123,10 +124,14 @@ class Staged:
 
     def close(self) -> None:
         """Remove what has not been published, and let others try."""
-        self._files.close()
-        if not self.published:
-            shutil.rmtree(self.folder)
-        self._lock.release()
+        try:
+            self._files.close()
+            if not self.published:
+                # It does not count; if the pool fails it is swept later, and what went wrong
+                # before is what has to be told.
+                shutil.rmtree(self.folder, ignore_errors=True)
+        finally:
+            self._lock.release()
 
 
 class Store:
@@ -195,8 +200,12 @@ class Store:
                 continue
             if lock is None:
                 return None
-            for left in folder.iterdir():  # of one who died
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            try:
+                for left in folder.iterdir():  # of one who died
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            except BaseException:
+                lock.release()
+                raise
             return Staged(folder, lock)
 
     def publish(self, staged: Staged) -> None:
@@ -324,8 +333,10 @@ def _sweep(folder: Path) -> None:
     except FileNotFoundError:  # its process has just finished
         return
     if lock is not None:
-        shutil.rmtree(folder)
-        lock.release()
+        try:
+            shutil.rmtree(folder)
+        finally:
+            lock.release()
 
 
 def _sync_folder(folder: Path) -> None:

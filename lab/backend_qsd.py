@@ -32,6 +32,9 @@ class QsdBackend:
         How many units.
     unit_bytes:
         The size of each.
+    more_monitors:
+        How many drivers more than one may be open at the same time, each with a monitor of its own
+        (see :attr:`monitors`).
     """
 
     driver = "qsd"
@@ -40,8 +43,9 @@ class QsdBackend:
     # do not, and a flush still reaches the daemon: fdatasync of the loop device is a FUSE fsync.
     direct_io = False
 
-    def __init__(self, folder: Path, units: int, unit_bytes: int) -> None:
+    def __init__(self, folder: Path, units: int, unit_bytes: int, more_monitors: int = 0) -> None:
         self._pool = Pool(folder.resolve())
+        self._more_monitors = more_monitors
         self._units = [f"unit-{number}" for number in range(units)]
         self._unit_bytes = unit_bytes
         self.patience_s = 10.0
@@ -84,6 +88,17 @@ class QsdBackend:
         """See :class:`~stillframe.lab.backend.Backend`."""
         return {"qmp_socket": str(self._pool.qmp_socket), "pool_folder": str(self._pool.folder)}
 
+    @property
+    def monitors(self) -> list[Path]:
+        """The sockets of the monitors that drivers may have."""
+        more = range(1, self._more_monitors + 1)
+        return [self._pool.qmp_socket, *map(self._pool.monitor, more)]
+
+    @property
+    def process(self) -> Process | None:
+        """The daemon; None when it does not run."""
+        return process_of(self._pid_file, self._pool.folder)
+
     async def kill(self) -> None:
         """SIGKILL, then take away the mounts of the dead exports.
 
@@ -94,7 +109,7 @@ class QsdBackend:
         StillframeError
             No daemon runs.
         """
-        daemon = self._daemon()
+        daemon = self.process
         if daemon is None:
             raise StillframeError(f"no {_PROGRAM} runs on {self._pool.folder}")
         await end(daemon, signal.SIGKILL)
@@ -108,7 +123,7 @@ class QsdBackend:
         StillframeError
             The last one still runs, or the files cannot be used.
         """
-        if self._daemon() is not None:
+        if self.process is not None:
             raise StillframeError(f"{_PROGRAM} still runs on {self._pool.folder}", "kill it first")
         return await self._start()
 
@@ -120,7 +135,7 @@ class QsdBackend:
                     thaw(entry.at)
                     await unmount(entry.at)
                 await detach_loop(loop.device)
-        daemon = self._daemon()
+        daemon = self.process
         if daemon is not None:
             try:
                 await end(daemon, signal.SIGTERM, self.patience_s)
@@ -139,7 +154,7 @@ class QsdBackend:
                 for over, under in broken_links(pool):
                     under_format = ("-F", image_format(under), "-b", under)
                     await run("qemu-img", "rebase", "-u", "-f", "qcow2", *under_format, over)
-                arguments = daemon_arguments(pool)
+                arguments = daemon_arguments(pool, self._more_monitors)
                 for path in (*map(pool.device, self._units), *pool.clones.glob("*.qcow2")):
                     path.with_suffix(".dev").touch()
                 # It goes to the background when everything is exported, and says on stderr why not.
@@ -154,12 +169,9 @@ class QsdBackend:
     def _pid_file(self) -> Path:
         return self._pool.folder / "daemon.pid"
 
-    def _daemon(self) -> Process | None:
-        return process_of(self._pid_file, self._pool.folder)
-
     async def _clear_dead_mounts(self) -> None:
         """Unmount exports that nobody serves any more; never one of a living daemon."""
-        if self._daemon() is not None:
+        if self.process is not None:
             return
         for entry in reversed(mounts()):
             if entry.fs_type.startswith("fuse") and within(entry.at, self._pool.folder):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -113,6 +114,7 @@ def _make_sparse(path: Path, size_bytes: int) -> None:
 async def _free(device: Path) -> None:
     own = re.compile(re.escape(str(device)) + r"(p\d+)?")
     for entry in reversed([one for one in mounts() if own.fullmatch(one.source)]):
-        thaw(entry.at)  # whoever froze it is gone, and what is frozen stays behind when unmounted
+        with suppress(OSError):  # a file system that has failed cannot be asked, only unmounted
+            thaw(entry.at)  # whoever froze it is gone, and what is frozen stays behind else
         await unmount(entry.at)
     await detach_loop(device)

@@ -62,6 +62,7 @@ async def monitor(socket: Path) -> AsyncIterator[LabMonitor]:
     """Connect to a monitor when it is first asked, and leave it: it serves one client at a time."""
     qmp = Monitor(socket, _CONNECT_S)
     try:
-        yield LabMonitor(qmp, socket)
+        with qmp.used():
+            yield LabMonitor(qmp, socket)
     finally:
         await qmp.close()

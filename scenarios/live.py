@@ -158,7 +158,7 @@ def _refuse_secrets(data: Mapping[str, Any], source: str) -> None:
     for section in _SECTIONS:
         systems = data.get(section)
         for system_id, settings in systems.items() if isinstance(systems, dict) else ():
-            for field in _secrets(settings, f"{section}.{system_id}"):
+            for field in secret_fields(settings, f"{section}.{system_id}"):
                 raise InputError(
                     source,
                     field,
@@ -168,14 +168,15 @@ def _refuse_secrets(data: Mapping[str, Any], source: str) -> None:
                 )
 
 
-def _secrets(value: Any, place: str) -> Iterator[str]:
+def secret_fields(value: Any, place: str) -> Iterator[str]:
+    """Where in a configuration a secret stands, by its key; ``place`` is where the value is."""
     if isinstance(value, dict):
         for key, inner in value.items():
             field = f"{place}.{key}"
             if _SECRET.search(key):
                 yield field
             else:
-                yield from _secrets(inner, field)
+                yield from secret_fields(inner, field)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _secrets(inner, f"{place}[{number}]")
+            yield from secret_fields(inner, f"{place}[{number}]")

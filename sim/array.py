@@ -37,10 +37,10 @@ from .array_calls import (
     lost,
     settle,
 )
-from .array_faults import ArrayFaults
+from .array_faults import ArrayFaults, array_faults
 from .array_load import ArrayLoad
 from .array_profiles import ArrayProfile
-from .dataplane import DataPlane
+from .dataplane import ArrayPlane
 from .draws import Draws, Uniforms, lognormal
 from .env import SimEnv
 from .faults import Site
@@ -102,8 +102,8 @@ class ModelArray:
         log: EventLog,
         overwritten: OverwriteModel,
         series: Series,
-        faults: FaultSites | None = None,
-        plane: DataPlane | None = None,
+        faults: FaultSites | ArrayFaults | None = None,
+        plane: ArrayPlane | None = None,
         writers: Writers | None = None,
     ) -> None:
         self.id = array.id
@@ -125,7 +125,7 @@ class ModelArray:
         self._devices = {device: unit for unit in units for device in unit.devices}
         self._unit_ids = {unit.id: None for unit in units}
         self._held: dict[int, Held] = {}
-        self._faults = ArrayFaults(array.id, env, faults, profile.retry_after)
+        self._faults = array_faults(array.id, env, faults, profile.retry_after)
         self._admission = Admission(array.id, profile, self.pool, self._unit_ids, self._faults)
         self._by_tag = self._admission.by_tag
         self._running = self._admission.running

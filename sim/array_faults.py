@@ -91,3 +91,12 @@ class ArrayFaults:
 
     def _busy(self, operation: str, tag: str, reason: str) -> BusyError:
         return BusyError(operation, tag, reason, retry_after_s=self._retry_after_s)
+
+
+def array_faults(
+    array_id: ArrayId, env: SimEnv, given: FaultSites | ArrayFaults | None, retry_after_s: float
+) -> ArrayFaults:
+    """The faults of an array: as given, or those that the sites of its world let happen."""
+    if isinstance(given, ArrayFaults):
+        return given
+    return ArrayFaults(array_id, env, given, retry_after_s)

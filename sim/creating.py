@@ -205,8 +205,10 @@ class CreateOperation(Operation[VmSnapshot]):
     def _add_to_chain(self) -> None:
         fabric, now_s, tag = self.fabric, self.fabric.env.now, self.request.tag
         ref = VmSnapshotRef(self.vm_id, self.snapshot_id, tag)
-        self.snapshot = Snapshot(ref, now_s, foreign=False)
-        self.state.chain.append(self.snapshot)
+        chain = self.state.chain
+        number = chain[-1].number + 1 if chain else 1
+        self.snapshot = Snapshot(ref, now_s, number, foreign=False)
+        chain.append(self.snapshot)
         if fabric.plane is not None:
             level = self._level()
             fabric.plane.delta_begins(

@@ -13,7 +13,25 @@ from typing import Protocol
 from ..drivers.records import ArrayId, DatastoreId, UnitId, Vm
 
 
-class DataPlane(Protocol):
+class ArrayPlane(Protocol):
+    """Hears what happens to the units of arrays, at the present instant of the world's clock."""
+
+    def fence_begins(self, unit_ids: Collection[UnitId]) -> None:
+        """Writes to these units are held."""
+
+    def fence_ends(self, unit_ids: Collection[UnitId]) -> None:
+        """They are let go."""
+
+    def cut(
+        self, array_id: ArrayId, number: int, snapshot_id: str, unit_ids: Collection[UnitId]
+    ) -> None:
+        """These units are cut; the array knows the group snapshot by this number."""
+
+    def snapshot_deleted(self, array_id: ArrayId, number: int) -> None:
+        """This group snapshot is deleted or was given up."""
+
+
+class DataPlane(ArrayPlane, Protocol):
     """Hears what happens to guests, disks and units; a guest is named by its number.
 
     All hooks speak of the present instant of the world's clock.
@@ -77,19 +95,3 @@ class DataPlane(Protocol):
 
     def relocation_broken(self, guest: int) -> None:
         """The copies are discarded."""
-
-    # -- the arrays -----------------------------------------------------------------------------
-
-    def fence_begins(self, unit_ids: Collection[UnitId]) -> None:
-        """Writes to these units are held."""
-
-    def fence_ends(self, unit_ids: Collection[UnitId]) -> None:
-        """They are let go."""
-
-    def cut(
-        self, array_id: ArrayId, number: int, snapshot_id: str, unit_ids: Collection[UnitId]
-    ) -> None:
-        """These units are cut; the array knows the group snapshot by this number."""
-
-    def snapshot_deleted(self, array_id: ArrayId, number: int) -> None:
-        """This group snapshot is deleted or was given up."""

@@ -114,13 +114,20 @@ class SnapshotPool:
         self._reclaiming = 0.0
         self._settled_s: float = env.now
         self._failing = False
+        self._reserved = 0.0
         self._alarm: Alarm | None = None
 
     @property
     def used_bytes(self) -> float:
         """What is taken now, space of deleted snapshots that is not reclaimed yet included."""
         self._settle()
-        return min(self.capacity_bytes, max(0.0, self._live + self._reclaiming))
+        return min(self.capacity_bytes, max(0.0, self._live + self._reclaiming + self._reserved))
+
+    def reserve(self, reserved_bytes: float) -> None:
+        """From now on so much of the space is somebody else's; 0 gives it back."""
+        self._settle()
+        self._reserved = reserved_bytes
+        self._announce()
 
     @property
     def free_bytes(self) -> float:
@@ -285,7 +292,7 @@ class SnapshotPool:
 
     def _is_full(self) -> bool:
         # A write that has to keep an old extent needs room for all of it.
-        free = self.capacity_bytes - self._live - self._reclaiming
+        free = self.capacity_bytes - self._live - self._reclaiming - self._reserved
         return free < self._profile.snapshot_extent
 
     def _watch(self) -> None:
@@ -302,7 +309,7 @@ class SnapshotPool:
         """Seconds until reclaiming ends, or until the level reaches or leaves the end."""
         growth = max(0.0, self._slope)
         reclaim = self._profile.reclaim_bandwidth
-        free = self.capacity_bytes - self._live - self._reclaiming
+        free = self.capacity_bytes - self._live - self._reclaiming - self._reserved
         reclaimed_s = self._reclaiming / reclaim if self._reclaiming > 0 else math.inf
         net = growth - reclaim if self._reclaiming > 0 else growth
         if net == 0:

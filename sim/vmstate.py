@@ -24,14 +24,18 @@ class Snapshot:
 
     The delta holds what was written from ``since_s`` until the next snapshot of the chain began,
     or until now if there is none. A ``loose`` delta has lost its snapshot: it can be consolidated
-    and nothing else.
+    and nothing else. ``number`` stands in the names of its files, which keep them whatever is
+    merged below.
     """
 
-    __slots__ = ("foreign", "loose", "ref", "since_s")
+    __slots__ = ("foreign", "loose", "number", "ref", "since_s")
 
-    def __init__(self, ref: VmSnapshotRef, since_s: float, *, foreign: bool) -> None:
+    def __init__(
+        self, ref: VmSnapshotRef, since_s: float, number: int = 1, *, foreign: bool
+    ) -> None:
         self.ref = ref
         self.since_s = since_s
+        self.number = number
         self.foreign = foreign
         self.loose = False
 
@@ -97,7 +101,7 @@ class VmState:
         self.vm = vm
         self.guest = guest
         self.chain: list[Snapshot] = [
-            Snapshot(VmSnapshotRef(vm.id, f"{vm.id}/found-{n}", f"found-{n}"), 0.0, foreign=True)
+            Snapshot(VmSnapshotRef(vm.id, f"{vm.id}/found-{n}", f"found-{n}"), 0.0, n, foreign=True)
             for n in range(1, vm.snapshot_count + 1)
         ]
         name = vm.guest_os.lower()
@@ -113,7 +117,7 @@ class VmState:
         self.attempts = 0
         self.task: Task | None = None
         self.unreachable = False
-        self._located: tuple[Vm, int, VmLocation] | None = None
+        self._located: tuple[Vm, tuple[int, ...], VmLocation] | None = None
 
     def deltas_by_store(self, delta_store: DatastoreId | None) -> list[tuple[DatastoreId, int]]:
         """How many deltas a snapshot creates on each datastore, in the order of the disks."""
@@ -159,16 +163,17 @@ class VmState:
         While a snapshot is open, callers who ask again get the same object until the VM has moved
         or its chain has changed; a VM without one is asked about once, and nothing is kept.
         """
-        vm, depth, located = self.vm, len(self.chain), self._located
-        if located is not None and located[0] is vm and located[1] == depth:
+        vm, located = self.vm, self._located
+        numbers = tuple([snapshot.number for snapshot in self.chain])
+        if located is not None and located[0] is vm and located[1] == numbers:
             return located[2]
-        if located is not None and located[0] is vm and located[1] == 1 and not depth:
+        if located is not None and located[0] is vm and len(located[1]) == 1 and not numbers:
             # The only snapshot is gone, and with it the deltas; nothing else has changed.
             still = [file for file in located[2].files if file.role is not FileRole.DELTA]
             location = located[2]._replace(files=tuple(still))
         else:
             location = self._locate(vm, datastores, delta_store)
-        self._located = (vm, depth, location) if depth else None
+        self._located = (vm, numbers, location) if numbers else None
         return location
 
     def _locate(
@@ -204,17 +209,17 @@ class VmState:
             files.append(FileLocation(disk.path, store_id, FileRole.LIVE, disk.key))
             return
         files.append(FileLocation(disk.path, store_id, FileRole.BASE, disk.key))
-        depth = len(self.chain)
-        if not depth:
+        if not self.chain:
             return
         stem = _stem(disk.path)
         if delta_store is not None and delta_store != store_id:
             store = datastores.get(delta_store)
             stem = in_datastore(stem, store.name if store else delta_store)
             store_id = delta_store
-        for number in range(1, depth + 1):
-            role = FileRole.DELTA if number == depth else FileRole.BASE
-            files.append(FileLocation(f"{stem}-{number:06}.vmdk", store_id, role, disk.key))
+        newest = self.chain[-1]
+        for one in self.chain:
+            role = FileRole.DELTA if one is newest else FileRole.BASE
+            files.append(FileLocation(f"{stem}-{one.number:06}.vmdk", store_id, role, disk.key))
 
 
 def _stem(path: str) -> str:

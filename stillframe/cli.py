@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, cli_keep, cli_lab, cli_prove, cli_validate
+from . import __version__, cli_certify, cli_keep, cli_lab, cli_prove, cli_validate
 from .cli_common import EXIT_CODES_HELP, FrontDoor, emit_json, say, usage_error
 from .cli_options import (
     ForceOption,
@@ -35,6 +35,7 @@ app.add_typer(calibrate_app, name="calibrate")
 app.add_typer(estate_app, name="estate")
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(cli_lab.lab_app, name="lab")
+app.add_typer(cli_certify.certify_app, name="certify")
 
 
 def _version(wanted: bool) -> None:

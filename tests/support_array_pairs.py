@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from support_contract_array import aligned, block_of, direct, write_block
+from support_blocks import aligned, block_of, direct, write_block
 
 LIMIT_S = 60.0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from qemu.qmp import ExecInterruptedError, QMPClient
-from support_contract_array import BLOCK_BYTES, read_block, value_of, write_block
+from support_blocks import BLOCK_BYTES, read_block, value_of, write_block
 
 from stillframe.drivers.contracts import GroupSnapshot, GroupSnapshotRef, GroupSnapshotRequest
 from stillframe.drivers.qsd import QsdDriver, open_qsd

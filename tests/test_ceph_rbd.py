@@ -14,6 +14,7 @@ import pytest
 from support_ceph import (
     ARRAY,
     NEEDS,
+    UNIT_BYTES,
     CephArray,
     ceph_array,
     delete_all,
@@ -80,6 +81,21 @@ def test_the_files_of_the_gateway_are_its_units_and_others_are_not(
             assert await driver.resolve([naa]) == {}
             assert driver.capabilities.method is SnapshotMethod.COPY_ON_WRITE
             assert driver.capabilities.atomic_groups
+
+    asyncio.run(main())
+
+
+def test_reading_outside_the_unit_is_refused(array: CephArray) -> None:
+    async def main() -> None:
+        async with array.open() as driver:
+            made = await driver.snapshot_group(request("read", 0))
+            (unit,) = made.unit_ids
+            size = UNIT_BYTES
+            assert await driver.read_back(made.ref, unit, size - BLOCK, BLOCK) == bytes(BLOCK)
+            for offset, length in ((size - BLOCK, BLOCK + 1), (size, 1), (-1, 1)):
+                with pytest.raises(NeverWillError, match="not within"):
+                    await driver.read_back(made.ref, unit, offset, length)
+            await delete_all(driver)
 
     asyncio.run(main())
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from stillframe.drivers.errors import BusyError, DidNotHappenError, UnknownOutco
 from stillframe.drivers.records import DeviceIdentity
 from stillframe.errors import InputError, StillframeError
 
+_SILENT = r"does not answer|cannot be opened"
 PATIENCE_S = 40.0
 """Far above any limit in these tests: an answer that takes longer never comes."""
 
@@ -60,18 +61,25 @@ def test_a_cluster_that_says_nothing_is_an_error_and_works_again_afterwards(
     cluster = array.backend.cluster
 
     async def main() -> None:
-        async with asyncio.timeout(PATIENCE_S), array.open(timeout=1) as driver:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            array.open(timeout=1) as driver,
+            array.open(timeout=1) as other,
+        ):
             ref = (await driver.snapshot_group(request("before", 0))).ref
             with stopped(pid_of(cluster.osd), pid_of(cluster.monitor)):
+                with pytest.raises(UnknownOutcomeError, match="does not answer"):
+                    await other.delete_snapshot(ref)
                 for asked in (
                     driver.list_snapshots(""),
                     driver.read_back(ref, unit_ids(0)[0], 0, 512),
                 ):
-                    with pytest.raises(DidNotHappenError, match="does not answer"):
+                    with pytest.raises(DidNotHappenError, match=_SILENT):
                         await asked
-                with pytest.raises(UnknownOutcomeError, match="does not answer"):
+                # It is never sent: no process that asks the cluster gets hold of it.
+                with pytest.raises(DidNotHappenError, match="cannot be opened"):
                     await driver.delete_snapshot(ref)
-                with pytest.raises((UnknownOutcomeError, BusyError)):
+                with pytest.raises((DidNotHappenError, UnknownOutcomeError, BusyError)):
                     await driver.snapshot_group(request("during", 0, 1, fence_s=0.5))
         async with asyncio.timeout(PATIENCE_S), array.open() as driver:
             await delete_all(driver)
@@ -140,6 +148,35 @@ def test_a_worker_that_was_cut_off_by_another_is_replaced(array: CephArray) -> N
             assert (await driver.snapshot_group(request("anew", 0))).unit_ids == unit_ids(0)
             await delete_all(driver)
             assert array.groups() == {}
+
+    asyncio.run(main())
+
+
+@needs_lab(*NEEDS)
+def test_a_cluster_that_was_killed_and_came_back_is_served_again(array: CephArray) -> None:
+    """The session of the process that asks may be deaf for good; another one is started then."""
+
+    async def main() -> None:
+        async with array.open(timeout=2.0) as driver:
+            await driver.snapshot_group(request("before", 0, 1))
+            await array.backend.kill()
+            await array.backend.restart()
+            with suppress(DidNotHappenError):  # it finds out
+                await tags(driver)
+            assert await tags(driver) == ["before"]
+            await delete_all(driver)
+
+    asyncio.run(main())
+
+
+@needs_lab(*NEEDS)
+def test_questions_at_once_wait_for_each_other_at_the_gateway(array: CephArray) -> None:
+    async def main() -> None:
+        file = DeviceIdentity.parse(f"file.{array.files[0]}")
+        async with array.open() as driver, array.open() as other:
+            asked = [one.resolve([file]) for one in (driver, other) for _ in range(6)]
+            answers = await asyncio.gather(*asked)
+            assert all(answer[file].name == "unit-0" for answer in answers)
 
     asyncio.run(main())
 

@@ -10,7 +10,12 @@ import pytest
 from support_lab import needs_lab
 from support_qemu import SYSTEM, FakeHost, FakeVm, fake_host, until
 
-from stillframe.drivers.contracts import ConsistencyLevel, VmSnapshotRequest, VmSnapshotState
+from stillframe.drivers.contracts import (
+    ConsistencyLevel,
+    FileRole,
+    VmSnapshotRequest,
+    VmSnapshotState,
+)
 from stillframe.drivers.errors import (
     BusyError,
     DidNotHappenError,
@@ -257,5 +262,20 @@ def test_a_guest_that_another_process_holds_is_busy(host: FakeHost) -> None:
         assert "freeze" not in vm.agent.heard
         other.drop()
         await driver.create_snapshot(asked(vm))
+
+    host.run(check)
+
+
+def test_the_home_is_where_the_description_lies_if_a_disk_lies_there(host: FakeHost) -> None:
+    host.add("vm", "ds2", "ds1")
+
+    async def check(driver: QemuDriver) -> None:
+        inventory = await driver.inventory()
+        (one,) = inventory.vms
+        names = {store.id: store.name for store in inventory.datastores}
+        assert names[one.home_datastore_id or ""] == "ds1"
+        (state,) = await driver.list_snapshots()
+        config = [file for file in state.location.files if file.role is FileRole.CONFIG]
+        assert [file.datastore_id for file in config] == [one.home_datastore_id]
 
     host.run(check)

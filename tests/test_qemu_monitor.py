@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -118,7 +119,10 @@ def test_two_drivers_on_one_vm_are_told_of_each_other(host: FakeHost) -> None:
     async def check(driver: QemuDriver) -> None:
         await driver.inventory()
         settings = {"guests_folder": str(host.guests), "connect_timeout": 0.3}
+        monitor = driver._vms[f"{SYSTEM}/vm"].monitor
         async with open_qemu(SYSTEM, settings, host.facts) as second:
+            monitor.take()  # as a call of the first driver's does
+            assert await monitor.is_on()
             request = VmSnapshotRequest(f"{SYSTEM}/vm", "t1", False, 30.0)
             with pytest.raises(DidNotHappenError, match="does not answer"):
                 await second.create_snapshot(request)
@@ -129,9 +133,57 @@ def test_two_drivers_on_one_vm_are_told_of_each_other(host: FakeHost) -> None:
             held = next(one for one in inventory.vms if one.name == "vm")
             assert held.power_state is PowerState.ON
             assert held.can_quiesce is None
+            monitor.give_back()
         assert vm.overlays() == []
 
     host.run(check)
+
+
+@needs_lab("qemu")
+def test_two_drivers_work_on_one_vm_in_turns(host: FakeHost) -> None:
+    vm = host.add("vm", "ds1")
+
+    async def check(driver: QemuDriver) -> None:
+        request = VmSnapshotRequest(f"{SYSTEM}/vm", "t1", False, 30.0)
+        settings = {"guests_folder": str(host.guests), "connect_timeout": 10.0}
+        async with open_qemu(SYSTEM, settings, host.facts) as second:
+            made = await driver.create_snapshot(request)
+            (state,) = await second.list_snapshots()
+            assert state.snapshots == (made.ref,)
+            assert state.operation_running is False
+            await second.remove_snapshot(made.ref)
+            (state,) = await driver.list_snapshots()
+            assert state.snapshots == ()
+        assert vm.overlays() == []
+
+    host.run(check)
+
+
+@needs_lab("qemu")
+def test_a_qemu_that_stops_answering_is_given_up(host: FakeHost) -> None:
+    vm = host.add("vm", "ds1")
+
+    async def check(driver: QemuDriver) -> None:
+        await driver.inventory()
+        assert vm.process is not None
+        vm.process.send_signal(signal.SIGSTOP)
+        try:
+            request = VmSnapshotRequest(f"{SYSTEM}/vm", "t1", False, 30.0)
+            with pytest.raises(DidNotHappenError, match="does not answer"):
+                await driver.create_snapshot(request)
+            monitor = driver._vms[f"{SYSTEM}/vm"].monitor
+            with monitor.used():
+                vm.process.send_signal(signal.SIGCONT)
+                assert await monitor.is_on()
+                vm.process.send_signal(signal.SIGSTOP)
+                with pytest.raises(MonitorLostError, match="did not answer query-status in"):
+                    await monitor.execute("query-status")
+        finally:
+            vm.process.send_signal(signal.SIGCONT)
+        (state,) = await driver.list_snapshots()
+        assert state.operation_running is False
+
+    host.run(check, answer_timeout=0.2, connect_timeout=0.5)
 
 
 def with_agent(path: Path, check: Callable[[], Awaitable[Any]]) -> None:
@@ -228,3 +280,18 @@ def test_two_guests_of_one_name_are_refused(folder: Path) -> None:
 
     with pytest.raises(InputError, match="also the name of"):
         asyncio.run(main())
+
+
+@needs_lab("qemu")
+def test_a_connection_that_is_wanted_again_at_once_is_kept(host: FakeHost) -> None:
+    host.add("vm", "ds1")
+
+    async def check(driver: QemuDriver) -> None:
+        await driver.inventory()
+        monitor = driver._vms[f"{SYSTEM}/vm"].monitor
+        for _ in range(20):
+            with monitor.used():
+                assert await monitor.is_on()
+            assert (await monitor.execute("query-status"))["status"] == "prelaunch"
+
+    host.run(check)

@@ -12,7 +12,7 @@ import pytest
 from support_lab import needs_lab
 from support_qemu import DISK_BYTES, SYSTEM, FakeHost, FakeVm, fake_host, until
 
-from stillframe.drivers import qemu_merge
+from stillframe.drivers import qemu_merge, qemu_offline
 from stillframe.drivers.contracts import (
     FileRole,
     VmSnapshotRef,
@@ -366,3 +366,29 @@ def test_what_a_create_that_died_left_on_a_disk_is_cleared_away(host: FakeHost) 
 async def is_clean(driver: QemuDriver) -> bool:
     """Whether there is nothing to consolidate."""
     return not (await state_of(driver)).needs_consolidation
+
+
+def test_a_guest_that_starts_on_an_overlay_while_it_is_merged_keeps_it(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = host.add("vm", "ds1", on=False)
+    opened: list[Any] = []
+    really_retire = qemu_offline.retire
+
+    def retire(overlay: Path) -> Path:
+        opened.append(overlay.open("r+b"))  # as a QEMU does that was started just now
+        return really_retire(overlay)
+
+    async def check(driver: QemuDriver) -> None:
+        ref = await snapshot(driver)
+        monkeypatch.setattr(qemu_offline, "retire", retire)
+        with pytest.raises(BusyError, match="opened when it had been merged"):
+            await driver.remove_snapshot(ref)
+        assert tags(await state_of(driver)) == ["t1"]
+        assert vm.overlays() == ["vm-disk0.t1.qcow2"]
+        opened.pop().close()
+        monkeypatch.setattr(qemu_offline, "retire", really_retire)
+        await driver.remove_snapshot(ref)
+        assert vm.overlays() == []
+
+    host.run(check)

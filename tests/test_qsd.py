@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from qemu.qmp import ExecuteError, QMPClient
 from support_array_pairs import PairWriter
-from support_contract_array import read_block
+from support_blocks import read_block
 from support_lab import needs_lab, short_folder
 from support_qsd import NEEDS, Died, Interruption, QsdArray, die, qsd_array
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support_contract_array import BLOCK_BYTES, read_block, write_block
+from support_blocks import BLOCK_BYTES, read_block, write_block
 from support_lab import needs_lab, short_folder
 from support_qsd import NEEDS, UNIT_BYTES, QsdArray, qsd_array
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support_contract_array import write_block
+from support_blocks import write_block
 from support_lab import needs_lab, short_folder
 from support_qsd import NEEDS, Died, Interruption, QsdArray, die, qsd_array
 

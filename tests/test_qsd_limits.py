@@ -60,6 +60,19 @@ async def _no_space() -> None:
     raise RefusedError("Could not resize image: No space left on device")
 
 
+def test_a_pool_without_room_for_what_comes_after_is_not_snapshotted(folder: Path) -> None:
+    async def check(array: QsdArray, _driver: QsdDriver) -> None:
+        async with array.driver(
+            least_free=1 << 60, qmp_socket=str(array.pool.lab_socket)
+        ) as driver:
+            with pytest.raises(PoolFullError, match=r"are needed.*delete snapshots"):
+                await array.cut(driver, "full")
+            assert array.overlays() == []
+            assert array.pool.records() == []
+
+    run(folder, check)
+
+
 def test_a_unit_carries_so_many_snapshots_and_no_more(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +154,7 @@ def test_a_merge_without_room_is_finished_when_there_is_room(folder: Path) -> No
         small.mkdir()
         await run_tool("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", small)
         try:
-            async with qsd_array(small) as array, array.driver() as driver:
+            async with qsd_array(small) as array, array.driver(least_free=0) as driver:
                 await check(array, driver)
         finally:
             await run_tool("umount", small)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support_contract_array import BLOCK_BYTES, read_block, value_of, write_block
+from support_blocks import BLOCK_BYTES, read_block, value_of, write_block
 from support_lab import needs_lab, short_folder
 from support_qsd import NEEDS, QsdArray, qsd_array
 

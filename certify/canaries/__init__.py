@@ -1,1 +1,83 @@
 """Drivers that are broken on purpose: one at least for every requirement."""
+
+from __future__ import annotations
+
+from ..array_target import ArrayTarget
+from ..canary import Canary
+from ..hypervisor_target import HypervisorTarget
+from . import (
+    array_clones,
+    array_concurrency,
+    array_data,
+    array_declared,
+    array_end,
+    array_errors,
+    array_exhaustion,
+    array_faults,
+    array_fence,
+    array_group,
+    array_history,
+    array_lifecycle,
+    array_listing,
+    array_mapping,
+    array_outages,
+    array_performance,
+    array_questions,
+    array_restarts,
+    array_tags,
+    hypervisor_abandoned,
+    hypervisor_consolidation,
+    hypervisor_data,
+    hypervisor_declared,
+    hypervisor_end,
+    hypervisor_errors,
+    hypervisor_faults,
+    hypervisor_freezing,
+    hypervisor_inventory,
+    hypervisor_lifecycle,
+    hypervisor_listing,
+    hypervisor_location,
+    hypervisor_moves,
+    hypervisor_performance,
+    hypervisor_quiesce,
+)
+
+ARRAY_CANARIES: tuple[Canary[ArrayTarget], ...] = (
+    *array_mapping.CANARIES,
+    *array_lifecycle.CANARIES,
+    *array_tags.CANARIES,
+    *array_listing.CANARIES,
+    *array_errors.CANARIES,
+    *array_concurrency.CANARIES,
+    *array_questions.CANARIES,
+    *array_data.CANARIES,
+    *array_history.CANARIES,
+    *array_clones.CANARIES,
+    *array_group.CANARIES,
+    *array_fence.CANARIES,
+    *array_performance.CANARIES,
+    *array_declared.CANARIES,
+    *array_faults.CANARIES,
+    *array_restarts.CANARIES,
+    *array_outages.CANARIES,
+    *array_exhaustion.CANARIES,
+    *array_end.CANARIES,
+)
+
+HYPERVISOR_CANARIES: tuple[Canary[HypervisorTarget], ...] = (
+    *hypervisor_inventory.CANARIES,
+    *hypervisor_listing.CANARIES,
+    *hypervisor_lifecycle.CANARIES,
+    *hypervisor_location.CANARIES,
+    *hypervisor_errors.CANARIES,
+    *hypervisor_quiesce.CANARIES,
+    *hypervisor_moves.CANARIES,
+    *hypervisor_freezing.CANARIES,
+    *hypervisor_faults.CANARIES,
+    *hypervisor_data.CANARIES,
+    *hypervisor_consolidation.CANARIES,
+    *hypervisor_abandoned.CANARIES,
+    *hypervisor_declared.CANARIES,
+    *hypervisor_performance.CANARIES,
+    *hypervisor_end.CANARIES,
+)
