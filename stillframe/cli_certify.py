@@ -254,6 +254,9 @@ def verify(
     say(f"It says that {body.target} ({body.driver_package}) is {body.verdict}, {body.made.at}")
     counts = (f"{number} {verdict.value}" for verdict, number in body.summary.items() if number)
     say(f"  {', '.join(counts)}")
+    if body.only:
+        asked = count(len(body.only), "requirement")
+        say(f"  of the {asked} asked for only: a partial certificate")
     kit = f"The kit was that of stillframe {body.kit.version}"
     say(f"{kit}, unchanged" if same_kit else f"{kit}, which is not the one here: not compared")
 
@@ -270,6 +273,7 @@ def _verified(found: Certificate, *, pinned: bool, same_kit: bool) -> dict[str, 
         "driver_package": body.driver_package,
         "made": body.made.at,
         "verdict": body.verdict,
+        "only": list(body.only),
         "summary": {verdict.value: number for verdict, number in body.summary.items()},
         "kit": body.kit.model_dump(),
     }

@@ -160,8 +160,10 @@ def test_only_some_requirements_make_a_partial_certificate() -> None:
     assert said["only"] == ["TINY-DUR-01", "TINY-SNP-01"]
     page = Path("out/certificates/bare/certificate.html").read_text()
     assert "about a part of the requirements only" in page
-    text = certify("array", BARE, "--only", "TINY-DUR").stdout
+    text = certify("array", BARE, "--only", "TINY-DUR", "--key", "signing.pem").stdout
     assert "Only 1 requirement asked for (--only): a partial certificate" in text
+    text = certify("verify", "out/certificates/bare").stdout
+    assert "of the 1 requirement asked for only: a partial certificate" in text
 
 
 def test_nothing_is_left_of_the_scratch_folder_and_the_target_is_taken_down(here: Path) -> None:
