@@ -77,7 +77,7 @@ def measure(folder: Path) -> tuple[list[Figure], dict[str, Any]]:
         took[command] = round(seconds, 1)
         failed += code != 0
     certificate = json.loads((folder / "certificate" / "certificate.json").read_text("utf-8"))
-    outcomes = certificate["body"]["outcomes"]
+    outcomes = certificate["body"]["requirements"]
     passed = sum(one["verdict"] == "pass" for one in outcomes)
     refused = sum(code == 2 for code in tampered(folder))
     return [

@@ -168,7 +168,14 @@ def _certify(
 @contextmanager
 def _ended_like_ctrl_c() -> Iterator[None]:
     """Let SIGTERM do what Ctrl-C does: cancel the check, clean up, take the target down."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def end(*_: object) -> None:
+        # A shell has what runs in the background ignore Ctrl-C; SIGTERM has to end that too.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

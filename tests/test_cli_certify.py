@@ -174,13 +174,24 @@ def test_nothing_is_left_of_the_scratch_folder_and_the_target_is_taken_down(here
     assert not tiny.Bare.last.array.snapshots
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "on_ctrl_c"),
+    [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_IGN),  # in the background
+    ],
+)
 def test_a_signal_takes_away_what_was_made_and_writes_nothing(
-    here: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    here: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, on_ctrl_c: Any
 ) -> None:
     monkeypatch.setattr(tiny.Interrupted, "number", number)
     before = signal.getsignal(signal.SIGTERM)
-    result = CliRunner().invoke(app, ["certify", "array", "support_certify_tiny:Interrupted"])
+    runners = signal.signal(signal.SIGINT, on_ctrl_c)
+    try:
+        result = CliRunner().invoke(app, ["certify", "array", "support_certify_tiny:Interrupted"])
+    finally:
+        signal.signal(signal.SIGINT, runners)
     assert result.exit_code == 130
     assert "interrupted" in result.stderr
     made = tiny.Interrupted.last
