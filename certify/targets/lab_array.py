@@ -134,4 +134,6 @@ async def filled(folder: Path, leaving_bytes: int) -> AsyncIterator[None]:
                 await asyncio.to_thread(os.posix_fallocate, file.fileno(), 0, size_bytes)
             yield
         finally:
+            # What a deleted file took is given back some time later, what is cut off at once.
+            file.truncate(0)
             filler.unlink()
