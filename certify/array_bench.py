@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -22,7 +21,7 @@ from ..drivers.records import StorageUnit, UnitId
 from .array_target import BLOCK_BYTES, ArrayTarget, ScratchUnit
 from .bench import Bench
 from .effort import Effort
-from .recording import CallLog, recorded
+from .recording import CallLog
 from .requirement import Blocked, Violation
 
 FENCE_TIMEOUT_S = 30.0
@@ -139,16 +138,6 @@ class ArrayBench(Bench[ArrayDriver, ArrayTarget]):
         """Have a clone discarded when the check is over."""
         self._clones[clone.id] = clone
         return clone
-
-    @asynccontextmanager
-    async def another_driver(self) -> AsyncIterator[ArrayDriver]:
-        """A second connection to the same array. Raises Blocked when it cannot be opened."""
-        context = self.target.connect()
-        driver = await self.setup(context.__aenter__(), "a second connection")
-        try:
-            yield cast("ArrayDriver", recorded(driver, self.log, self.effort.call_timeout_s))
-        finally:
-            await context.__aexit__(None, None, None)
 
     # -- data ------------------------------------------------------------------------------------
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar, cast
 
 from ..drivers.errors import DriverError
 from .effort import Effort
 from .outcome import Sample
-from .recording import CallLog, short
+from .recording import CallLog, recorded, short
 from .requirement import Blocked, Violation
+from .target import Target
 
 T = TypeVar("T")
 D = TypeVar("D")
-G = TypeVar("G")
+G = TypeVar("G", bound=Target[Any])
 
 TAG_PREFIX = "sf-certify-"
 """All that the kit makes bears a tag that begins so."""
@@ -95,6 +97,16 @@ class Bench(Generic[D, G]):
         """A tag that was never used."""
         self._tags += 1
         return f"{self.tag_prefix}{self._tags}{'-' if word else ''}{word}"
+
+    @asynccontextmanager
+    async def another_driver(self) -> AsyncIterator[D]:
+        """A second connection to the same system. Raises Blocked when it cannot be opened."""
+        context = self.target.connect()
+        driver = await self.setup(context.__aenter__(), "a second connection")
+        try:
+            yield cast("D", recorded(driver, self.log, self.effort.call_timeout_s))
+        finally:
+            await context.__aexit__(None, None, None)
 
     # -- judging ---------------------------------------------------------------------------------
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import cast
+from collections.abc import Mapping
 
 from ..drivers.contracts import (
     HypervisorCapabilities,
@@ -20,7 +18,7 @@ from .array_target import BLOCK_BYTES
 from .bench import Bench
 from .effort import Effort
 from .hypervisor_target import HypervisorTarget, ScratchVm
-from .recording import CallLog, recorded
+from .recording import CallLog
 from .requirement import Blocked, Violation
 
 QUIESCE_TIMEOUT_S = 60.0
@@ -116,16 +114,6 @@ class HypervisorBench(Bench[HypervisorDriver, HypervisorTarget]):
     async def store_names(self) -> dict[str, str]:
         """Names of datastores by identifier."""
         return {store.id: store.name for store in (await self.inventory()).datastores}
-
-    @asynccontextmanager
-    async def another_driver(self) -> AsyncIterator[HypervisorDriver]:
-        """A second connection. Raises Blocked when it cannot be opened."""
-        context = self.target.connect()
-        driver = await self.setup(context.__aenter__(), "a second connection")
-        try:
-            yield cast("HypervisorDriver", recorded(driver, self.log, self.effort.call_timeout_s))
-        finally:
-            await context.__aexit__(None, None, None)
 
     # -- data ------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..quantity import format_bytes, format_seconds
+from ..reports.html import Tile
 from .certificate import Body, Result
 from .outcome import Verdict
 from .requirement import Level
@@ -46,16 +47,6 @@ MEANINGS: Mapping[Verdict, str] = {
     Verdict.ABSENT: "the driver declares that it cannot do this",
     Verdict.NOT_TESTED: "this target cannot show it",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One number at the top of the page, with what it means."""
-
-    value: str
-    label: str
-    note: str = ""
-    tone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
