@@ -55,6 +55,8 @@ COPY_OF = "stillframe.copy_of"
 _THREADS = 8
 _GROUP_NAMESPACE = 1
 """RBD_SNAP_NAMESPACE_TYPE_GROUP of librbd.h."""
+_TRASH_NAMESPACE = 2
+"""RBD_SNAP_NAMESPACE_TYPE_TRASH."""
 
 
 class Pool:
@@ -143,7 +145,7 @@ class Pool:
                 group = rbd.Group(self._io, GROUP + tag)
                 group.rename_snap(f"{COMPLETE}.{token}", f"{LEAVING}.{token}")
             try:
-                self._remove(tag)
+                self._remove(tag, cut_off=stage == LEAVING)
             except rbd.Error as error:
                 raise RefusedError("happened", f"it is no longer listed, but {error}") from None
 
@@ -204,12 +206,34 @@ class Pool:
             if tag in self._tags() and self._stage(tag)[0] != COMPLETE:
                 self._remove(tag)
 
-    def _remove(self, tag: str) -> None:
+    def _remove(self, tag: str, *, cut_off: bool = True) -> None:
+        """Remove a group and its snapshot; ``cut_off`` if somebody else may have begun to."""
         group = rbd.Group(self._io, GROUP + tag)
         for snapshot in list(group.list_snaps()):
             group.remove_snap(snapshot["name"])
+        if cut_off:
+            self._clear_trash(tag)
         self._empty(tag)
         self._rbd.group_remove(self._io, GROUP + tag)
+
+    def _clear_trash(self, tag: str) -> None:
+        """Remove what librbd had of a group's snapshot in the trash when its removal was cut off.
+
+        It moves the snapshot of each image there first, and does not look there when it is asked
+        again. Such a snapshot bears the group's id in the name that it had.
+        """
+        key = f"name_{GROUP}{tag}"
+        with rados.ReadOpCtx() as asked:
+            found, _ = self._io.get_omap_vals_by_keys(asked, (key,))
+            self._io.operate_read_op(asked, "rbd_group_directory")
+            ids = [value[4:].decode() for _, value in found]  # after the length, 32 bits
+        beginnings = tuple(f".group.{self._io.get_pool_id()}_{one}_" for one in ids)
+        for name in self._rbd.list(self._io) if beginnings else ():
+            with suppress(RefusedError), self._open(name, read_only=False) as image:
+                for one in list(image.list_snaps()):
+                    of = one.get("trash", {}).get("original_name", "")
+                    if one["namespace"] == _TRASH_NAMESPACE and of.startswith(beginnings):
+                        image.remove_snap_by_id(one["id"])
 
     def _empty(self, tag: str) -> None:
         group = rbd.Group(self._io, GROUP + tag)

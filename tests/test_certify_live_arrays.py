@@ -47,9 +47,9 @@ PART = {
     "CLN": (2,),
     "GRP": (2,),
     "FNC": (1,),
-    "FLT": (1, 23, 24),
+    "FLT": (1, 23, 24, 28),
     "EXH": (1,),
-    "END": (1,),
+    "END": (1, 2),
 }
 """Numbers of requirements, by topic."""
 ONLY = frozenset(f"ARR-{topic}-{one:02}" for topic, ones in PART.items() for one in ones)
